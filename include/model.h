@@ -1,0 +1,121 @@
+/* model.h - a trained behaviour model, and scoring with it.
+ *
+ * Context  Event n of a user (n = 0, 1, ...) is read in the context
+ *          [a(n), n] with a(n) = W max(0, floor(n/W) - 1), so between W and
+ *          2W events once the user has W. The anchor moves before event n
+ *          is appended.
+ * Bits     A score is the same bits whether its context was cached or
+ *          computed again, alone or among a thousand (I5).
+ * Memory   A model is immutable and shared by all threads. A scorer takes
+ *          everything at scorer_new and calls no malloc afterwards.
+ * Threads  model_*: any thread. A scorer belongs to one worker thread.
+ * Errors   Only open and new can fail; misuse asserts. */
+#ifndef MILLRACE_MODEL_H
+#define MILLRACE_MODEL_H
+
+#include "err.h"
+#include "past_event.h"
+#include "slice.h"
+
+struct model;   /* weights, vocabularies, constants; read-only */
+struct scorer;  /* one worker's scratch memory and context cache */
+struct context; /* one user's cached keys and values, owned by a scorer */
+
+struct model_info {
+    char hash[17];          /* of model.safetensors and config.json, hex */
+    const char *family;     /* kernel family: equal names, equal bits */
+    uint32_t window;        /* W */
+    uint32_t width;         /* D */
+    uint32_t layers;
+    uint32_t items;         /* vocabulary size N, hashed buckets excluded */
+    uint32_t features;      /* F, window features that the fraud head reads */
+    uint64_t feature_hash;  /* of their names, in order */
+    uint32_t amount_scale;
+    bool has_fraud;         /* trained with labels */
+};
+
+/* Reads and checks a model directory. RC_STOP, with what is wrong and what
+ * to do, for anything truncated, misshapen, not finite, or too new. */
+enum rc model_open(struct model **out, const char *dir, struct err *e) MUST_USE;
+void model_free(struct model *m);
+const struct model_info *model_info(const struct model *m);
+
+/* Items: index in the vocabulary, or -1; the id as it stood in the log. */
+int32_t model_item_index(const struct model *m, uint64_t item_hash);
+struct slice model_item_name(const struct model *m, uint32_t index);
+
+/* context_bytes_max bounds cached keys and values; events_max is the most
+ * requests in one call, k_max the longest list of scorer_top_k. */
+struct scorer_limits {
+    size_t context_bytes_max;
+    uint32_t events_max;
+    uint32_t k_max;
+};
+enum rc scorer_new(struct scorer **out, const struct model *m,
+                   struct scorer_limits limits, struct err *e) MUST_USE;
+void scorer_free(struct scorer *s);
+
+/* How many of a user's newest events, event n included, scorer_score must be
+ * given for event n: 1 when the context is cached and its anchor stands. */
+uint32_t scorer_events_needed(const struct scorer *s,
+                              const struct context *cached, uint64_t n);
+
+/* One event to score. Requests of one user come in the order of n, and
+ * those of one call with the same context slot are consecutive events. */
+struct score_request {
+    struct context **context; /* caller's slot; the scorer fills it, and sets
+                                 it to NULL when it evicts; never freed by
+                                 the caller but through scorer_forget */
+    uint64_t n;               /* which event of the user this is, from 0 */
+    const struct past_event *events; /* event_count newest, oldest first,
+                                        event n last */
+    uint32_t event_count;     /* >= scorer_events_needed */
+    const float *features;    /* (F): raw values, NaN is missing */
+};
+
+struct score {
+    const float *hidden; /* (D) after event n; lent until the next call */
+    float fraud;         /* probability; NaN if the model has no such head */
+    float anomaly;       /* quantile in [0, 1] among normal traffic */
+};
+
+/* Appends and scores count requests (<= events_max). For several events of
+ * one user in a call, events/event_count of the first must reach back as
+ * scorer_events_needed says; the others need only their own event. */
+void scorer_score(struct scorer *s, const struct score_request *in,
+                  struct score *out, uint32_t count);
+
+/* Drops a user's context: its slot becomes NULL. */
+void scorer_forget(struct scorer *s, struct context **slot);
+
+/* The k best items for each of count hidden states, best first; equal
+ * scores by lower index. Exact. excluded: item indexes in ascending order. */
+struct ranked {
+    uint32_t item;
+    float score; /* logit */
+};
+struct top_k_request {
+    const float *hidden; /* (D) */
+    const uint32_t *excluded;
+    uint32_t excluded_count;
+    struct ranked *out; /* (k) */
+    uint32_t found;     /* set: min(k, items not excluded) */
+};
+void scorer_top_k(struct scorer *s, struct top_k_request *in, uint32_t count,
+                  uint32_t k);
+
+/* All logits: out is (count, N). For evaluation by full ranking. */
+void scorer_item_logits(struct scorer *s, const float *const *hidden,
+                        uint32_t count, float *out);
+
+struct scorer_stats {
+    uint64_t tokens_total;    /* token-forwards, refills included */
+    uint64_t hits_total;      /* requests whose context was cached */
+    uint64_t misses_total;
+    uint64_t evictions_total;
+    size_t context_bytes;     /* in use now */
+    uint32_t contexts;
+};
+struct scorer_stats scorer_stats(const struct scorer *s);
+
+#endif

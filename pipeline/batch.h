@@ -1,0 +1,99 @@
+/* batch.h - what moves through the spine together: up to events_max records,
+ * and what each step made of them.
+ *
+ * Order    records[i] and events[i] are the same message. Records of one
+ *          partition stand in offset order (I4).
+ * Memory   Arrays are taken at start. Slices point into the source's
+ *          messages or the batch's scratch arena; both die at batch_reset.
+ * Threads  One batch belongs to one worker thread. */
+#ifndef MILLRACE_BATCH_H
+#define MILLRACE_BATCH_H
+
+#include "arena.h"
+#include "err.h"
+#include "model.h"
+#include "past_event.h"
+#include "slice.h"
+
+struct user_state;
+struct partition;
+
+struct header {
+    struct slice name, value;
+};
+
+/* A raw message, as the source lends it. */
+struct record {
+    uint32_t input;       /* which of the stage's inputs; 0 is the events */
+    int32_t partition;
+    int64_t offset;
+    int64_t timestamp_ms; /* of the log; -1: none */
+    struct slice key, value;
+    const struct header *headers;
+    uint32_t header_count;
+};
+
+/* Why a record is bad. Names of these go into the dead letter's headers. */
+enum bad_reason {
+    BAD_NONE,
+    BAD_TOO_LARGE,
+    BAD_SCHEMA_ID,   /* header missing or schema unknown */
+    BAD_BYTES,       /* truncated, trailing, out of range, too deep */
+    BAD_USER,        /* no user, or longer than the limit */
+    BAD_TIME,        /* not a time, or too far ahead */
+    BAD_AMOUNT,      /* not finite, or outside the scaled range */
+    BAD_TEXT,        /* not UTF-8 where UTF-8 is promised */
+    BAD_REASONS
+};
+const char *bad_reason_name(enum bad_reason reason);
+
+/* A decoded event, in the roles of the configuration. */
+struct event {
+    enum bad_reason bad;
+    const char *detail;     /* static or scratch text; NULL when not bad */
+    bool fold;              /* already committed: apply it, give no output */
+    bool recommend;         /* policy: make a list for this event */
+    struct slice user, item, event_id, text;
+    int64_t time_ms;        /* position when past.flags has PAST_NO_TIME */
+    struct past_event past; /* all but gap_ms, amount_log_ratio, PAST_LATE,
+                               which the history knows when it applies it */
+    int8_t label;           /* enum train_label; no feature code reads it */
+};
+
+struct recommendation {
+    struct slice item; /* lent by the model */
+    float score;
+};
+
+/* What the heads and the policy made of an event. */
+struct outcome {
+    bool scored;           /* false: bad, folded, or applied before */
+    float fraud, anomaly;
+    bool flagged;          /* fraud >= fraud.threshold */
+    uint64_t n;            /* event number of this user */
+    const float *features; /* (F) */
+    const float *hidden;   /* (D) */
+    const struct recommendation *list;
+    uint32_t list_count;
+};
+
+struct batch {
+    uint32_t events_max, count;
+    struct record *records;       /* (events_max) */
+    struct event *events;         /* (events_max) */
+    struct user_state **users;    /* (events_max) NULL for a bad event */
+    struct partition **partitions; /* (events_max) owner of the record */
+    struct outcome *outcomes;     /* (events_max) */
+    struct arena scratch;         /* until batch_reset */
+};
+
+enum rc batch_init(struct batch *b, uint32_t events_max, size_t scratch_bytes,
+                   struct err *e) MUST_USE;
+void batch_fini(struct batch *b);
+void batch_reset(struct batch *b);
+
+/* Mark event i as bad (I6); the first reason stays. detail may be NULL. */
+void batch_mark(struct batch *b, uint32_t i, enum bad_reason reason,
+                const char *detail);
+
+#endif

@@ -1,0 +1,65 @@
+/* history.h - the newest events of one user, in offset order, packed.
+ *
+ * Order    Offset order (I4). Applying an event whose offset is not newer
+ *          than applied_offset changes nothing (I3).
+ * Frozen   gap_ms, PAST_LATE and amount_log_ratio are computed here, from
+ *          what was known before the event, and stored.
+ * Context  history_start(n, W) is the first event of the context of event n
+ *          (I5): it follows from n alone.
+ * Memory   Packed events of a stride that the configuration fixes; grows by
+ *          doubling up to history.events. No pointers but the one block.
+ * Threads  One struct history belongs to one thread. */
+#ifndef MILLRACE_HISTORY_H
+#define MILLRACE_HISTORY_H
+
+#include "err.h"
+#include "past_event.h"
+#include "slice.h"
+
+struct history_shape {
+    uint32_t events_max;   /* history.events */
+    uint32_t numbers, categoricals; /* extras stored */
+    uint32_t amount_scale;
+    uint32_t stride;       /* bytes a packed event takes; by history_shape_init */
+};
+void history_shape_init(struct history_shape *s);
+
+struct history {
+    uint64_t events_total;  /* ever applied, also those no longer kept */
+    int64_t applied_offset; /* of the events input; -1: none yet */
+    int64_t newest_time_ms; /* newest event time seen; INT64_MIN: none */
+    uint64_t amount_count;  /* events with an amount, ever */
+    __int128 amount_sum;    /* of their scaled amounts */
+    uint32_t count;         /* kept */
+    uint32_t capacity;
+    uint8_t *packed;        /* ring or block of count * stride bytes */
+    uint32_t first;
+};
+
+void history_init(struct history *h);
+void history_fini(struct history *h);
+
+/* Applies one event; fills in gap, ratio and late mark of *ev, so the caller
+ * sees what was stored. False, and nothing changes, for a redelivery. */
+bool history_apply(const struct history_shape *s, struct history *h,
+                   int64_t offset, struct past_event *ev);
+
+/* Copies the newest count events, oldest first. count <= h->count. */
+void history_copy(const struct history_shape *s, const struct history *h,
+                  uint32_t count, struct past_event *out);
+
+static inline uint64_t history_start(uint64_t n, uint32_t window)
+{
+    uint64_t k = n / window;
+    return k == 0 ? 0 : (k - 1) * window;
+}
+
+/* Stored bytes; the layout is in history.c and tests/golden holds examples
+ * of every version. Damaged or newer bytes: RC_STOP. */
+size_t history_encoded_size(const struct history_shape *s, const struct history *h);
+size_t history_encode(const struct history_shape *s, const struct history *h,
+                      uint8_t *out);
+enum rc history_decode(const struct history_shape *s, struct history *h,
+                       struct slice in, struct err *e) MUST_USE;
+
+#endif

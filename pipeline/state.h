@@ -1,0 +1,124 @@
+/* state.h - every user's row, in memory and behind it in RocksDB.
+ *
+ * Behind   RocksDB holds states only as of a commit (I2). After a commit a
+ *          slice of the dirty states is written, longest dirty first; the
+ *          checkpoint offset of a partition is the oldest event not yet in
+ *          the store. Rows carry their own offsets, so folding from the
+ *          checkpoint is right for all of them (I3).
+ * Family   One column family per stage, topic and partition; it is kept at
+ *          revocation and dropped after state.keep unowned.
+ * Memory   Rows in memory are bounded by state.cache.mib: clean ones are
+ *          dropped, least recently used first. Dirty ones are pinned; when
+ *          they fill the cache, state_full tells the worker to commit.
+ * Threads  struct store: any thread. struct state: one worker thread. */
+#ifndef MILLRACE_STATE_H
+#define MILLRACE_STATE_H
+
+#include "batch.h"
+#include "history.h"
+#include "windows.h"
+
+/* One RocksDB of the process, shared by its workers. */
+struct store;
+struct store_options {
+    const char *dir;        /* NULL: no store, rows live in memory only */
+    size_t memory_bytes;    /* write buffers and block cache */
+    const char *instance;   /* read back: made once in dir, e.g. "k3f9..." */
+    uint64_t keep_ms;
+};
+enum rc store_open(struct store **out, const struct store_options *o, struct err *e) MUST_USE;
+void store_close(struct store *s);
+const char *store_instance(const struct store *s); /* made once in state.dir */
+
+/* One user's row. */
+struct user_state {
+    struct history history;
+    struct windows *windows;
+    struct context *context;     /* the scorer's; NULL: not cached */
+    struct partition *partition;
+    uint64_t hash;
+    uint32_t key_len;
+    /* The rest belongs to state.c. */
+    bool dirty;
+    int64_t dirty_since;         /* oldest offset not in the store */
+    struct user_state *hash_next;
+    struct user_state *older, *newer;             /* LRU */
+    struct user_state *dirty_older, *dirty_newer; /* by dirty_since */
+    size_t bytes;
+    uint8_t key[];
+};
+
+/* One owned partition: where its log, its commits and its store stand.
+ * checkpoint <= committed <= next. */
+struct partition {
+    uint32_t input;
+    int32_t id;
+    int64_t next;       /* after the last event applied */
+    int64_t committed;  /* next offset by the last commit */
+    int64_t checkpoint; /* fold from here after a crash */
+    struct partition_store *store; /* column family; state.c's */
+};
+
+struct state;
+struct state_options {
+    struct history_shape history;
+    struct windows_shape windows;
+    size_t cache_bytes;
+    uint32_t checkpoint_rows;   /* most rows written after one commit */
+    uint32_t checkpoint_age_ms; /* a dirty row is written by this age */
+    uint32_t user_bytes_max;
+    struct scorer *scorer;      /* told to forget what is dropped; may be NULL */
+    const char *stage;          /* names the column families */
+    const char *topic;
+};
+enum rc state_new(struct state **out, struct store *store,
+                  const struct state_options *o, struct err *e) MUST_USE;
+void state_free(struct state *st);
+
+/* What the log says of a partition when it is assigned; the store's own
+ * record is checked against it (design: "On assignment"). */
+struct partition_log {
+    const char *cluster_id;
+    uint32_t partitions;
+    int64_t log_start, log_end;
+    int64_t committed; /* -1: the group never committed */
+};
+/* RC_STOP, naming `millrace reset`, where log and store do not agree. */
+enum rc state_open_partition(struct state *st, uint32_t input, int32_t id,
+                             const struct partition_log *log,
+                             struct partition **out, struct err *e) MUST_USE;
+/* keep: write what is committed and let go (revoked); else discard (lost). */
+enum rc state_close_partition(struct state *st, struct partition *p, bool keep,
+                              struct err *e) MUST_USE;
+struct partition *state_partition(const struct state *st, uint32_t input, int32_t id);
+uint32_t state_partitions(const struct state *st, struct partition **out, uint32_t max);
+
+/* Fills b->users for every event that is not bad, and pins those rows until
+ * the next call: from memory, or one multi-get for all that are not. */
+enum rc state_recall(struct state *st, struct batch *b, struct err *e) MUST_USE;
+/* One row by key, not pinned, for inspect; NULL if there is none. */
+enum rc state_peek(struct state *st, struct partition *p, struct slice user,
+                   struct user_state **out, struct err *e) MUST_USE;
+
+/* The worker applied an event to this row. */
+void state_touched(struct state *st, struct user_state *us, int64_t offset);
+
+/* The commit succeeded: next becomes committed for every partition. */
+void state_committed(struct state *st);
+/* Write a slice of dirty rows; all of them if all. Between a commit and the
+ * first event applied after it, never elsewhere (I2). */
+enum rc state_checkpoint(struct state *st, bool all, struct err *e) MUST_USE;
+/* A batch or transaction failed: forget every row that is dirty beyond the
+ * commit; partitions fold again from their checkpoint (I3). */
+void state_rewind(struct state *st);
+bool state_full(const struct state *st); /* commit and checkpoint soon */
+
+struct state_stats {
+    uint64_t hits_total, misses_total, rows_written_total, evictions_total;
+    uint64_t tiled_total;
+    size_t cache_bytes;
+    uint64_t rows, dirty_rows;
+};
+struct state_stats state_stats(const struct state *st);
+
+#endif
