@@ -33,6 +33,9 @@ struct source_change {
     enum source_change_kind kind;
     struct source_position *positions; /* lent until the next call */
     uint32_t count;
+    /* SOURCE_ASSIGNED: held against what the store recorded. */
+    const char *cluster_id; /* "" where there is no cluster */
+    uint32_t partitions;    /* of the topic, not only those assigned */
 };
 
 struct source_ops {

@@ -1,0 +1,85 @@
+/* worker.h - one thread that takes events from a source through the spine
+ * into a sink. worker.c is where to begin reading.
+ *
+ * A worker owns the partitions that its source assigns: their rows, their
+ * batch, their context cache. Workers share the store handle, the model and
+ * the configuration, and nothing that changes.
+ *
+ * Memory   Taken at worker_new and when partitions are assigned; none on the
+ *          way of an event.
+ * Threads  All calls from one thread, but worker_stats and worker_stop.
+ * Errors   RC_AGAIN never leaves worker_step: it rewinds to the last commit
+ *          and goes on, so that recovery is the path that a restart takes.
+ *          After WORKER_FAILURES_MAX of them in a row it is RC_STOP. */
+#ifndef MILLRACE_WORKER_H
+#define MILLRACE_WORKER_H
+
+#include <stdatomic.h>
+
+#include "config.h"
+#include "mapping.h"
+#include "sink.h"
+#include "source.h"
+#include "state.h"
+
+enum { WORKER_FAILURES_MAX = 20 };
+
+struct worker;
+
+/* Sees every batch after its outputs were sent and before it is released:
+ * metrics of replay, the log of train, inspect. All that a batch holds is
+ * lent for the call. An rc other than RC_OK ends the run. */
+typedef enum rc worker_observe_fn(void *user, const struct batch *b,
+                                  struct err *e);
+
+struct worker_options {
+    const struct config *config;
+    const struct model *model; /* NULL: fold and count, score nothing */
+    struct store *store;       /* NULL: rows live in memory only */
+    struct source *source;     /* lent until worker_free */
+    struct sink *sink;         /* lent until worker_free */
+    struct mapping *mapping;   /* lent until worker_free */
+    const char *topic;         /* names the store's column families, and
+                                  stands in outputs as their source */
+    size_t context_bytes_max;  /* this worker's share of model.cache */
+    size_t cache_bytes;        /* this worker's share of state.cache */
+    bool finite;               /* a replay: poll does not wait */
+    /* Takes only users whose hash falls to this share (replay with several
+     * workers, each reading the whole log). share_count 1: all. */
+    uint32_t share_index, share_count;
+    worker_observe_fn *observe; /* NULL: none */
+    void *observer;
+};
+
+enum rc worker_new(struct worker **out, const struct worker_options *o,
+                   struct err *e) MUST_USE;
+void worker_free(struct worker *w);
+
+/* One batch through the spine. RC_OK also when there was nothing to do. */
+enum rc worker_step(struct worker *w, struct err *e) MUST_USE;
+
+/* Steps until *stop or the end of a finite source, then commits, writes what
+ * is dirty and hands its partitions back. */
+enum rc worker_run(struct worker *w, const atomic_bool *stop,
+                   struct err *e) MUST_USE;
+
+/* Commits what is pending, writes all dirty rows. Part of worker_run. */
+enum rc worker_drain(struct worker *w, struct err *e) MUST_USE;
+
+/* Any thread; each number is whole, together they may be torn. */
+struct worker_stats {
+    uint64_t events_total; /* read, those folded included */
+    uint64_t folded_total; /* applied without output */
+    uint64_t scored_total;
+    uint64_t repeated_total; /* redelivered, nothing done */
+    uint64_t bad_total;      /* went to the dead letters */
+    uint64_t fraud_scores_total, recommendations_total;
+    uint64_t late_total;
+    uint64_t commits_total, rewinds_total, rebalances_total;
+    bool owns_partitions; /* assigned, and past the fold */
+};
+struct worker_stats worker_stats(const struct worker *w);
+const struct state *worker_state(const struct worker *w);
+const struct scorer *worker_scorer(const struct worker *w);
+
+#endif
