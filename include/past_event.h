@@ -18,9 +18,14 @@ enum past_event_flag {
     PAST_NO_AMOUNT = 1u << 2, /* amount and amount_log_ratio say nothing */
 };
 
+/* Amounts are kept within +-2^53 scaled units, exact in a double; the mapping
+ * refuses others (BAD_AMOUNT). */
+#define PAST_AMOUNT_MAX (INT64_C(1) << 53)
+
 struct past_event {
     int64_t time_ms;   /* event time, ms since 1970 UTC; position if NO_TIME */
-    int64_t gap_ms;    /* to the event applied before, >= 0; -1: the first */
+    int64_t gap_ms;    /* to the newest event applied before, >= 0 (0
+                         for a late one); -1: the first */
     int64_t amount;    /* in 1/amount_scale units, e.g. cents */
     uint64_t item;     /* hash64 of the item id; 0: none */
     uint64_t event_id; /* hash64 of the event id; 0: none */
@@ -28,7 +33,8 @@ struct past_event {
     uint64_t category;
     uint64_t channel;
     float amount_log_ratio; /* ln((amount + 1) / (mean before + 1)) in whole
-                               units; 0 for a user's first amount */
+                               units; 0 for a user's first amount. Below zero
+                               sign(x) ln(|x| + 1) stands for ln(x + 1) */
     uint32_t flags;         /* enum past_event_flag */
     float number[EXTRA_MAX];         /* NaN: missing */
     uint64_t categorical[EXTRA_MAX]; /* hash64; 0: none */

@@ -4,22 +4,29 @@
  *          than applied_offset changes nothing (I3).
  * Frozen   gap_ms, PAST_LATE and amount_log_ratio are computed here, from
  *          what was known before the event, and stored.
+ * Kept     Exactly the newest min(events_max, events_total) events, so that
+ *          any model with 2 W <= history.events finds its context.
  * Context  history_start(n, W) is the first event of the context of event n
  *          (I5): it follows from n alone.
- * Memory   Packed events of a stride that the configuration fixes; grows by
- *          doubling up to history.events. No pointers but the one block.
+ * Memory   Packed events of a stride that the configuration fixes: fields
+ *          that it does not map take no bytes. One block, grows by doubling
+ *          up to history.events and is a ring from then on; nothing is ever
+ *          moved to make room.
  * Threads  One struct history belongs to one thread. */
 #ifndef MILLRACE_HISTORY_H
 #define MILLRACE_HISTORY_H
 
 #include "err.h"
 #include "past_event.h"
+#include "pool.h"
 #include "slice.h"
 
 struct history_shape {
     uint32_t events_max;   /* history.events */
+    uint32_t fields;       /* enum train_field bits: what the mapping fills */
     uint32_t numbers, categoricals; /* extras stored */
     uint32_t amount_scale;
+    struct pool *pool;     /* where blocks come from; NULL: malloc */
     uint32_t stride;       /* bytes a packed event takes; by history_shape_init */
 };
 void history_shape_init(struct history_shape *s);
@@ -32,12 +39,12 @@ struct history {
     __int128 amount_sum;    /* of their scaled amounts */
     uint32_t count;         /* kept */
     uint32_t capacity;
-    uint8_t *packed;        /* ring or block of count * stride bytes */
-    uint32_t first;
+    uint32_t first;         /* the oldest; 0 until capacity is events_max */
+    uint8_t *packed;        /* (capacity, stride) */
 };
 
 void history_init(struct history *h);
-void history_fini(struct history *h);
+void history_fini(const struct history_shape *s, struct history *h);
 
 /* Applies one event; fills in gap, ratio and late mark of *ev, so the caller
  * sees what was stored. False, and nothing changes, for a redelivery. */
@@ -55,7 +62,8 @@ static inline uint64_t history_start(uint64_t n, uint32_t window)
 }
 
 /* Stored bytes; the layout is in history.c and tests/golden holds examples
- * of every version. Damaged or newer bytes: RC_STOP. */
+ * of every version. Damaged or newer bytes, or those of another shape:
+ * RC_STOP, and *h is empty. */
 size_t history_encoded_size(const struct history_shape *s, const struct history *h);
 size_t history_encode(const struct history_shape *s, const struct history *h,
                       uint8_t *out);

@@ -5,30 +5,21 @@
  *          checkpoint offset of a partition is the oldest event not yet in
  *          the store. Rows carry their own offsets, so folding from the
  *          checkpoint is right for all of them (I3).
- * Family   One column family per stage, topic and partition; it is kept at
- *          revocation and dropped after state.keep unowned.
- * Memory   Rows in memory are bounded by state.cache.mib: clean ones are
- *          dropped, least recently used first. Dirty ones are pinned; when
- *          they fill the cache, state_full tells the worker to commit.
- * Threads  struct store: any thread. struct state: one worker thread. */
+ * Family   One column family per stage, topic and partition (store.h); it is
+ *          kept at revocation and dropped after state.keep unowned.
+ * Memory   Rows in memory are bounded by state.cache: clean ones are
+ *          dropped, least recently used first. Dirty ones stay; when they
+ *          fill half of the cache, state_full tells the worker to commit.
+ *          Without a store nothing is ever clean, so every row is kept.
+ * Threads  struct state and all that it lends: one worker thread. Several
+ *          share one struct store. */
 #ifndef MILLRACE_STATE_H
 #define MILLRACE_STATE_H
 
 #include "batch.h"
 #include "history.h"
+#include "store.h"
 #include "windows.h"
-
-/* One RocksDB of the process, shared by its workers. */
-struct store;
-struct store_options {
-    const char *dir;        /* NULL: no store, rows live in memory only */
-    size_t memory_bytes;    /* write buffers and block cache */
-    const char *instance;   /* read back: made once in dir, e.g. "k3f9..." */
-    uint64_t keep_ms;
-};
-enum rc store_open(struct store **out, const struct store_options *o, struct err *e) MUST_USE;
-void store_close(struct store *s);
-const char *store_instance(const struct store *s); /* made once in state.dir */
 
 /* One user's row. */
 struct user_state {
@@ -39,30 +30,34 @@ struct user_state {
     uint64_t hash;
     uint32_t key_len;
     /* The rest belongs to state.c. */
-    bool dirty;
+    bool dirty, loading;
     int64_t dirty_since;         /* oldest offset not in the store */
+    int64_t dirty_at_ms;         /* by the wall clock: when to write it */
+    size_t bytes;                /* of memory, when last touched */
+    uint64_t used_batch;         /* the last batch that recalled it */
     struct user_state *hash_next;
-    struct user_state *older, *newer;             /* LRU */
-    struct user_state *dirty_older, *dirty_newer; /* by dirty_since */
-    size_t bytes;
+    struct user_state *older, *newer; /* clean: by use. Dirty: by dirty_since
+                                         within the partition */
     uint8_t key[];
 };
 
 /* One owned partition: where its log, its commits and its store stand.
- * checkpoint <= committed <= next. */
+ * checkpoint <= next, and checkpoint <= committed. */
 struct partition {
     uint32_t input;
     int32_t id;
-    int64_t next;       /* after the last event applied */
-    int64_t committed;  /* next offset by the last commit */
+    int64_t next;       /* after the last record gone through, bad ones too:
+                           the worker moves it with each batch */
+    int64_t committed;  /* next offset by the last commit; below it the
+                           worker folds without output */
     int64_t checkpoint; /* fold from here after a crash */
-    struct partition_store *store; /* column family; state.c's */
+    struct partition_store *store; /* state.c's */
 };
 
 struct state;
 struct state_options {
-    struct history_shape history;
-    struct windows_shape windows;
+    struct history_shape history; /* pool: set by state_new, in its own copy */
+    struct windows_shape windows; /* likewise */
     size_t cache_bytes;
     uint32_t checkpoint_rows;   /* most rows written after one commit */
     uint32_t checkpoint_age_ms; /* a dirty row is written by this age */
@@ -71,9 +66,14 @@ struct state_options {
     const char *stage;          /* names the column families */
     const char *topic;
 };
+/* store NULL: rows live in memory only (replay, train). */
 enum rc state_new(struct state **out, struct store *store,
                   const struct state_options *o, struct err *e) MUST_USE;
+/* Writes nothing: what is dirty is folded again from the log. */
 void state_free(struct state *st);
+/* With which history_apply, windows_apply, history_copy work on its rows. */
+const struct history_shape *state_history_shape(const struct state *st);
+const struct windows_shape *state_windows_shape(const struct state *st);
 
 /* What the log says of a partition when it is assigned; the store's own
  * record is checked against it (design: "On assignment"). */
@@ -83,39 +83,45 @@ struct partition_log {
     int64_t log_start, log_end;
     int64_t committed; /* -1: the group never committed */
 };
-/* RC_STOP, naming `millrace reset`, where log and store do not agree. */
+/* Sets next to where the log is to be read from. RC_STOP, naming `millrace
+ * reset`, where log and store do not agree; RC_AGAIN while another worker of
+ * this process has not let go of the partition. */
 enum rc state_open_partition(struct state *st, uint32_t input, int32_t id,
                              const struct partition_log *log,
                              struct partition **out, struct err *e) MUST_USE;
-/* keep: write what is committed and let go (revoked); else discard (lost). */
+/* keep: write what is committed and let go (revoked; next == committed, or
+ * still folding below it); else discard what is not in the store (lost). */
 enum rc state_close_partition(struct state *st, struct partition *p, bool keep,
                               struct err *e) MUST_USE;
 struct partition *state_partition(const struct state *st, uint32_t input, int32_t id);
 uint32_t state_partitions(const struct state *st, struct partition **out, uint32_t max);
 
 /* Fills b->users for every event that is not bad, and pins those rows until
- * the next call: from memory, or one multi-get for all that are not. */
+ * the next call: from memory, or one multi-get per partition for all that
+ * are not. b->partitions says whose they are. */
 enum rc state_recall(struct state *st, struct batch *b, struct err *e) MUST_USE;
-/* One row by key, not pinned, for inspect; NULL if there is none. */
+/* One row by key, pinned until the next recall, for inspect; *out is NULL if
+ * there is none. */
 enum rc state_peek(struct state *st, struct partition *p, struct slice user,
                    struct user_state **out, struct err *e) MUST_USE;
 
 /* The worker applied an event to this row. */
 void state_touched(struct state *st, struct user_state *us, int64_t offset);
 
-/* The commit succeeded: next becomes committed for every partition. */
+/* The commit succeeded: next becomes committed for every partition that is
+ * not folding below it. */
 void state_committed(struct state *st);
 /* Write a slice of dirty rows; all of them if all. Between a commit and the
  * first event applied after it, never elsewhere (I2). */
 enum rc state_checkpoint(struct state *st, bool all, struct err *e) MUST_USE;
-/* A batch or transaction failed: forget every row that is dirty beyond the
- * commit; partitions fold again from their checkpoint (I3). */
+/* A batch or transaction failed: forget every row that is ahead of the
+ * commit. next moves back to where its partition is to be read from; events
+ * that the remaining rows hold already do nothing to them (I3). */
 void state_rewind(struct state *st);
 bool state_full(const struct state *st); /* commit and checkpoint soon */
 
 struct state_stats {
     uint64_t hits_total, misses_total, rows_written_total, evictions_total;
-    uint64_t tiled_total;
     size_t cache_bytes;
     uint64_t rows, dirty_rows;
 };

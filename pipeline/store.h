@@ -1,0 +1,89 @@
+/* store.h - the RocksDB of a process: every call of RocksDB is in store.c.
+ *
+ * Layout   dir/instance      this instance's id, made once
+ *          dir/rocksdb       one database; a column family "STAGE/TOPIC/N"
+ *                            per stage, topic and partition
+ *          In a family: "m" is its metadata, 'u' USER are rows (row.h).
+ * Atomic   Rows and the metadata that says where they stand go in one write
+ *          batch, so a checkpoint is whole or absent.
+ * Log      RocksDB's own log is written but not forced to disk: a process
+ *          that dies loses nothing, a machine that dies loses the newest
+ *          checkpoints, in order. The store may lag, it never leads (I2).
+ * Threads  store: any thread. A family belongs to one worker at a time;
+ *          acquire and release hand it over under the store's one mutex,
+ *          which no step of the event path takes. */
+#ifndef MILLRACE_STORE_H
+#define MILLRACE_STORE_H
+
+#include "err.h"
+#include "slice.h"
+
+enum { STORE_NAME_MAX = 512, STORE_TEXT_MAX = 256 };
+
+struct store;
+struct store_options {
+    const char *dir;
+    size_t memory_bytes;    /* write buffers and block cache */
+    uint64_t keep_ms;       /* state.keep; 0: for ever */
+    bool read_only;         /* beside a running process: nothing is written,
+                               and what it writes later is not seen */
+};
+enum rc store_open(struct store **out, const struct store_options *o, struct err *e) MUST_USE;
+void store_close(struct store *s); /* every family released before */
+const char *store_instance(const struct store *s); /* "" when read-only and none */
+
+/* Where a family's rows stand. */
+struct family_meta {
+    char cluster_id[STORE_TEXT_MAX];
+    char shape[STORE_TEXT_MAX]; /* of the rows: the options that made them */
+    uint32_t partitions;
+    int64_t checkpoint;   /* every event before it is in the rows */
+    int64_t applied;      /* no row holds an event at or after it */
+    int64_t released_ms;  /* wall clock, since when nobody owns it; 0: owned */
+};
+
+struct family;
+/* The family of this name, made if it is not there. found: its metadata has
+ * been written before. RC_AGAIN while another worker holds it. */
+enum rc store_acquire(struct store *s, const char *name, struct family **out,
+                      struct family_meta *meta, bool *found, struct err *e) MUST_USE;
+void store_release(struct store *s, struct family *f);
+enum rc store_put_meta(struct store *s, struct family *f,
+                       const struct family_meta *meta, struct err *e) MUST_USE;
+
+/* Rows of count keys in one call; values[i].ptr is NULL where there is none.
+ * Values are lent until store_release_values. */
+struct store_reads; /* scratch of one worker for up to max keys */
+struct store_reads *store_reads_new(uint32_t max);
+void store_reads_free(struct store_reads *r);
+enum rc store_get(struct store *s, struct family *f, struct store_reads *r,
+                  const struct slice *keys, uint32_t count,
+                  struct slice *values, struct err *e) MUST_USE;
+void store_release_values(struct store_reads *r);
+
+/* Rows and metadata that become durable together. */
+struct store_writes;
+struct store_writes *store_writes_new(void);
+void store_writes_free(struct store_writes *w);
+void store_writes_row(struct store_writes *w, struct family *f,
+                      struct slice key, struct slice row);
+enum rc store_write(struct store *s, struct store_writes *w, struct family *f,
+                    const struct family_meta *meta, struct err *e) MUST_USE;
+
+/* For inspect and reset. */
+typedef enum rc store_family_fn(void *user, const char *name,
+                                const struct family_meta *meta, bool found,
+                                struct err *e);
+enum rc store_each_family(struct store *s, store_family_fn *fn, void *user,
+                          struct err *e) MUST_USE;
+typedef enum rc store_row_fn(void *user, struct slice key, struct slice row,
+                             struct err *e);
+enum rc store_each_row(struct store *s, const char *name, store_row_fn *fn,
+                       void *user, struct err *e) MUST_USE;
+/* One row by user id, whoever owns the family; *found false: none. Copied:
+ * the caller frees *row. */
+enum rc store_find_row(struct store *s, const char *name, struct slice user,
+                       uint8_t **row, size_t *size, struct err *e) MUST_USE;
+enum rc store_drop(struct store *s, const char *name, struct err *e) MUST_USE;
+
+#endif
