@@ -56,9 +56,14 @@ enum rc scorer_new(struct scorer **out, const struct model *m,
 void scorer_free(struct scorer *s);
 
 /* How many of a user's newest events, event n included, scorer_score must be
- * given for event n: 1 when the context is cached and its anchor stands. */
+ * given for event n: 1 when cached is a context that ends at event n - 1 and
+ * its anchor stands, W + 1 when the anchor moves at n, else n - a(n) + 1.
+ * cached may be NULL. */
 uint32_t scorer_events_needed(const struct scorer *s,
                               const struct context *cached, uint64_t n);
+
+/* True when event n starts a new context: n >= 2 W, a multiple of W. */
+bool scorer_anchor_moves(const struct scorer *s, uint64_t n);
 
 /* One event to score. Requests of one user come in the order of n, and
  * those of one call with the same context slot are consecutive events. */
@@ -79,9 +84,10 @@ struct score {
     float anomaly;       /* quantile in [0, 1] among normal traffic */
 };
 
-/* Appends and scores count requests (<= events_max). For several events of
- * one user in a call, events/event_count of the first must reach back as
- * scorer_events_needed says; the others need only their own event. */
+/* Appends and scores count requests (<= events_max). Among several events of
+ * one user in a call, the first, and any at which the anchor moves
+ * (scorer_anchor_moves), must reach back as scorer_events_needed says; the
+ * others need only their own event. */
 void scorer_score(struct scorer *s, const struct score_request *in,
                   struct score *out, uint32_t count);
 
