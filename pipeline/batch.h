@@ -67,7 +67,9 @@ struct recommendation {
 
 /* What the heads and the policy made of an event. */
 struct outcome {
-    bool scored;           /* false: bad, folded, or applied before */
+    bool applied;          /* changed its user's row: neither bad nor a
+                              redelivery; n and features are set */
+    bool scored;           /* applied, not folded, and there is a model */
     float fraud, anomaly;
     bool flagged;          /* fraud >= fraud.threshold */
     uint64_t n;            /* event number of this user */
