@@ -60,7 +60,7 @@ static bool read_with_unit(const char *text, const struct unit *units,
     return false;
 }
 
-static bool read_duration(const char *text, int64_t *out_ms)
+bool config_read_duration(const char *text, int64_t *out_ms)
 {
     static const struct unit UNITS[] = {{"ms", 1},       {"s", 1000},
                                         {"m", 60000},    {"h", 3600000},
@@ -71,7 +71,7 @@ static bool read_duration(const char *text, int64_t *out_ms)
     return true;
 }
 
-static bool read_size(const char *text, uint64_t *out)
+bool config_read_size(const char *text, uint64_t *out)
 {
     static const struct unit UNITS[] = {{"", 1},
                                         {"KiB", 1024},
@@ -137,7 +137,7 @@ static bool durations_read(const struct text_list *texts,
     out->at_ms = calloc(texts->count + 1, sizeof *out->at_ms);
     assert(out->at_ms);
     for (uint32_t i = 0; i < texts->count; i++)
-        if (!read_duration(texts->at[i], &out->at_ms[i]) ||
+        if (!config_read_duration(texts->at[i], &out->at_ms[i]) ||
             out->at_ms[i] <= (i ? out->at_ms[i - 1] : 0)) {
             free(out->at_ms);
             *out = (struct duration_list){0};
@@ -206,9 +206,9 @@ static bool read_value(const struct config_option *o, const char *text,
     case CONFIG_F64:
         return read_double(text, &v->d) && in_range(o, v->d);
     case CONFIG_DURATION:
-        return read_duration(text, &v->i) && in_range(o, (double)v->i);
+        return config_read_duration(text, &v->i) && in_range(o, (double)v->i);
     case CONFIG_SIZE:
-        return read_size(text, &v->u) && in_range(o, (double)v->u);
+        return config_read_size(text, &v->u) && in_range(o, (double)v->u);
     case CONFIG_STR:
     case CONFIG_PATH:
         return true;

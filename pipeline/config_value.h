@@ -25,6 +25,10 @@ enum rc config_value_expand(const char *text, char **out, bool *secret,
 enum rc config_file_text(const char *path, size_t bytes_max, char **out,
                          struct err *e) MUST_USE;
 
+/* "250ms", "7d"; "64KiB", "4096". False: no such text. */
+bool config_read_duration(const char *text, int64_t *out_ms);
+bool config_read_size(const char *text, uint64_t *out);
+
 /* strdup that does not fail: options are read at start, before anything
  * could be lost. */
 char *config_keep(const char *text, size_t len);

@@ -5,16 +5,24 @@
 enum { LINES_PER_WINDOW = 20, WINDOW_MS = 1000 };
 
 static const char *const LEVELS[] = {"DEBUG", "INFO", "WARN", "ERROR"};
+static const char WIPE[] = "\r\033[K";
 static _Atomic int least_level = LOG_INFO;
+static _Atomic bool over_line = false;
 
 void log_set_level(enum log_level least)
 {
     atomic_store(&least_level, (int)least);
 }
 
+void log_over_line(bool on)
+{
+    atomic_store(&over_line, on);
+}
+
 /* True if this site may still write in the present window; *dropped is what
  * the window before it held back. */
-static bool site_allows(struct log_site *site, int64_t now_ms, uint32_t *dropped)
+static bool site_allows(struct log_site *site, int64_t now_ms,
+                        uint32_t *dropped)
 {
     int64_t start = atomic_load(&site->window_ms);
     *dropped = 0;
@@ -50,6 +58,7 @@ void log_write(struct log_site *site, enum log_level level, const char *code,
     if (dropped > 0)
         (void)fprintf(stderr, "%s.%03ldZ %s LOGDROP code=%s lines=%u\n", clock,
                       now.tv_nsec / 1000000, LEVELS[LOG_WARN], code, dropped);
-    (void)fprintf(stderr, "%s.%03ldZ %s %s %s\n", clock, now.tv_nsec / 1000000,
-                  LEVELS[level], code, text);
+    (void)fprintf(stderr, "%s%s.%03ldZ %s %s %s\n",
+                  atomic_load(&over_line) ? WIPE : "", clock,
+                  now.tv_nsec / 1000000, LEVELS[level], code, text);
 }

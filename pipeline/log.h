@@ -21,15 +21,17 @@ struct log_site {
 };
 
 void log_set_level(enum log_level least);
+/* on: a progress line stands on the terminal; wipe it before each line. */
+void log_over_line(bool on);
 PRINTF_LIKE(4, 5)
 void log_write(struct log_site *site, enum log_level level, const char *code,
                const char *format, ...);
 
 /* LOG(WARN, "SINKFULL", "topic=%s queued=%d", ...) */
-#define LOG(level, code, ...)                                            \
-    do {                                                                 \
-        static struct log_site log_site_;                                \
-        log_write(&log_site_, LOG_##level, (code), __VA_ARGS__);         \
+#define LOG(level, code, ...)                                                  \
+    do {                                                                       \
+        static struct log_site log_site_;                                      \
+        log_write(&log_site_, LOG_##level, (code), __VA_ARGS__);               \
     } while (0)
 
 #endif

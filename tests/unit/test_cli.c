@@ -1,0 +1,229 @@
+/* Goal    Command lines mean what --help says; a wrong one is a usage error
+ *         that changes nothing.
+ * Method  cli_parse on made argument lists, with stdout and stderr put into
+ *         a scratch file where their text matters. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "cli.h"
+#include "progress.h"
+
+enum { ARGS_MAX = 48, CAPTURE_BYTES = 4096 };
+
+static struct {
+    bool flag;
+    const char *text;
+    struct cli_texts texts;
+    uint32_t number;
+    uint64_t large, size;
+    double real;
+    int64_t time, span;
+} got;
+
+static const struct cli_option OPTIONS[] = {
+    {"flag", NULL, CLI_FLAG, &got.flag, "a flag"},
+    {"text", "TEXT", CLI_TEXT, &got.text, "a text"},
+    {"many", "TEXT", CLI_TEXTS, &got.texts, "texts"},
+    {"number", "N", CLI_U32, &got.number, "a number"},
+    {"large", "N", CLI_U64, &got.large, "a large number"},
+    {"size", "BYTES", CLI_SIZE, &got.size, "a size"},
+    {"real", "X", CLI_F64, &got.real, "a real"},
+    {"time", "TIME", CLI_TIME, &got.time, "a time"},
+    {"span", "SPAN", CLI_SPAN, &got.span, "a span"},
+    {NULL, NULL, CLI_FLAG, NULL, NULL},
+};
+static const struct cli_usage USAGE = {
+    .synopsis = "try [options] FILE...",
+    .about = "Tries things.",
+    .uses = CLI_CONFIG | CLI_JSON,
+    .options = OPTIONS,
+    .example = "millrace try --flag",
+};
+
+static char captured[CAPTURE_BYTES];
+
+/* Parses line (words between blanks) with stream fd kept in captured. */
+static int parse(struct cli *cli, int fd, const char *line)
+{
+    static char words[512];
+    char *argv[ARGS_MAX + 1];
+    int argc = 0, saved = dup(fd), status;
+    FILE *file = tmpfile();
+    size_t len;
+
+    (void)snprintf(words, sizeof words, "%s", line);
+    for (char *w = strtok(words, " "); w && argc < ARGS_MAX;
+         w = strtok(NULL, " "))
+        argv[argc++] = w;
+    assert_true(argc <= ARGS_MAX);
+    argv[argc] = NULL;
+    memset(&got, 0, sizeof got);
+    assert_non_null(file);
+    (void)fflush(NULL);
+    assert_true(dup2(fileno(file), fd) >= 0);
+    status = cli_parse(cli, &USAGE, argc, argv);
+    (void)fflush(NULL);
+    assert_true(dup2(saved, fd) >= 0);
+    (void)close(saved);
+    rewind(file);
+    len = fread(captured, 1, sizeof captured - 1, file);
+    captured[len] = 0;
+    (void)fclose(file);
+    return status;
+}
+
+static void test_all_kinds(void **state)
+{
+    struct cli cli;
+    (void)state;
+    assert_int_equal(
+        parse(&cli, STDERR_FILENO,
+              "try one --flag --text=t --many a --many b --number 7 two "
+              "--large 18446744073709551615 --size 64KiB --real -2.5e3 "
+              "--time 2018-07-25 --span 7d --set workers=2 --set a=b "
+              "--config f.conf --json -- --three"),
+        CLI_GO);
+    assert_true(got.flag);
+    assert_string_equal(got.text, "t");
+    assert_int_equal(got.texts.count, 2);
+    assert_string_equal(got.texts.at[1], "b");
+    assert_int_equal(got.number, 7);
+    assert_true(got.large == UINT64_MAX);
+    assert_int_equal(got.size, 65536);
+    assert_true(got.real == -2500);
+    assert_true(got.time == 1532476800000);
+    assert_int_equal(got.span, 7 * 86400000);
+    assert_int_equal(cli.sets.count, 2);
+    assert_string_equal(cli.sets.at[0], "workers=2");
+    assert_string_equal(cli.config_path, "f.conf");
+    assert_true(cli.json);
+    assert_int_equal(cli.arg_count, 3);
+    assert_string_equal(cli.args[0], "one");
+    assert_string_equal(cli.args[1], "two");
+    assert_string_equal(cli.args[2], "--three");
+}
+
+static void test_wrong_lines(void **state)
+{
+    static const struct {
+        const char *line, *says;
+    } CASES[] = {
+        {"try --nosuch", "'--nosuch'"},
+        {"try -x", "'-x'"},
+        {"try --text", "--text needs an argument"},
+        {"try --flag=1", "'--flag=1'"},
+        {"try --number -1", "--number: '-1' is not a whole number"},
+        {"try --number 4294967296", "whole number"},
+        {"try --number=", "whole number"},
+        {"try --large 18446744073709551616", "whole number"},
+        {"try --real x", "--real: 'x' is not a number"},
+        {"try --real inf", "number"},
+        {"try --time yesterday", "2018-07-25"},
+        {"try --time 2018-07-25T", "2018-07-25"},
+        {"try --size 1MB", "512MiB"},
+        {"try --span 7", "30s or 7d"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        struct cli cli;
+        assert_int_equal(parse(&cli, STDERR_FILENO, CASES[i].line), EXIT_USAGE);
+        if (!strstr(captured, CASES[i].says) ||
+            !strstr(captured, "see millrace try --help"))
+            fail_msg("%s: '%s'", CASES[i].line, captured);
+    }
+}
+
+static void test_help(void **state)
+{
+    struct cli cli;
+    (void)state;
+    assert_int_equal(parse(&cli, STDOUT_FILENO, "try --help"), EXIT_OK);
+    assert_non_null(strstr(captured, "usage: millrace try [options] FILE..."));
+    assert_non_null(strstr(captured, "--number N "));
+    assert_non_null(strstr(captured, "--set KEY=VALUE"));
+    assert_string_equal(strstr(captured, "Example:\n"),
+                        "Example:\n  millrace try --flag\n");
+}
+
+static void test_times(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t ms;
+    } CASES[] = {{"1970-01-01", 0},
+                 {"1970-01-02T00:00:01Z", 86401000},
+                 {"1970-01-02 00:00:01", 86401000},
+                 {"2018-08-08", 1533686400000},
+                 {"1533686400000", 1533686400000}};
+    int64_t ms;
+    (void)state;
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        assert_true(cli_read_time(CASES[i].text, &ms));
+        assert_true(ms == CASES[i].ms);
+    }
+    assert_false(cli_read_time("", &ms));
+    assert_false(cli_read_time("2018-13-01", &ms));
+    assert_false(cli_read_time("12x", &ms));
+}
+
+static void test_human(void **state)
+{
+    char out[CLI_HUMAN_BYTES];
+    (void)state;
+    assert_string_equal(cli_human(0, out), "0");
+    assert_string_equal(cli_human(999, out), "999");
+    assert_string_equal(cli_human(999.9, out), "1.00 k");
+    assert_string_equal(cli_human(1303778, out), "1.30 M");
+    assert_string_equal(cli_human(-12345, out), "-12.3 k");
+    assert_string_equal(cli_human_bytes(512, out), "512 B");
+    assert_string_equal(cli_human_bytes(128.0 * 1048576, out), "128 MiB");
+    assert_string_equal(cli_human_seconds(0.0123, out), "12.3 ms");
+    assert_string_equal(cli_human_seconds(2.5, out), "2.5 s");
+    assert_string_equal(cli_human_seconds(119.7, out), "2 min 0 s");
+    assert_string_equal(cli_human_seconds(7500, out), "2 h 5 min");
+    assert_string_equal(cli_human_seconds(1.0 / 0.0, out), "?");
+}
+
+/* Nothing shorter than a second writes, to a terminal or elsewhere. */
+static void test_short_progress_is_silent(void **state)
+{
+    struct progress p;
+    long before, after;
+    FILE *file = tmpfile();
+    int saved = dup(STDERR_FILENO);
+    (void)state;
+    assert_non_null(file);
+    assert_true(dup2(fileno(file), STDERR_FILENO) >= 0);
+    before = ftell(file);
+    progress_start(&p, "try", "events", 100);
+    for (int i = 0; i < 100; i++)
+        progress_update(&p, i, NULL);
+    progress_end(&p);
+    assert_int_equal(fseek(file, 0, SEEK_END), 0);
+    after = ftell(file);
+    assert_true(dup2(saved, STDERR_FILENO) >= 0);
+    (void)close(saved);
+    (void)fclose(file);
+    assert_int_equal(after, before);
+    assert_true(progress_seconds(&p) < 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_kinds),
+        cmocka_unit_test(test_wrong_lines),
+        cmocka_unit_test(test_help),
+        cmocka_unit_test(test_times),
+        cmocka_unit_test(test_human),
+        cmocka_unit_test(test_short_progress_is_silent),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
