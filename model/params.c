@@ -171,6 +171,7 @@ static void add_heads(struct params *p)
         p->next_bias[f] =
             add(p, 1, field->rows, START_ZERO, "next.%s.bias", field->name);
     }
+    p->start = add(p, 1, d, START_ZERO, "next.start");
     p->fraud_hidden_weight = p->fraud_hidden_bias = TENSOR_NONE;
     p->fraud_output_weight = p->fraud_output_bias = TENSOR_NONE;
     if (c->fraud_heads == 0) return;

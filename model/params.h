@@ -111,6 +111,7 @@ struct params {
     /* The softmax of each predicted field but the item: (D, rows), (1, rows).
        Else TENSOR_NONE. */
     uint32_t next_weight[FIELDS_MAX], next_bias[FIELDS_MAX];
+    uint32_t start; /* (1, D) the hidden state before a user's first event */
     /* The fraud ensemble, members side by side in one product; inputs I =
        D + F (2 + bins). (I, members width), (1, members width), then each
        member's own output (members, width), (1, members). Else TENSOR_NONE. */

@@ -9,7 +9,7 @@
 enum { LENGTH_BYTES = 8, DATA_ALIGN = 64 };
 
 struct safetensors {
-    struct tensor *at; /* (count), by ascending place in data */
+    struct stored_tensor *at; /* (count), by ascending place in data */
     uint32_t count;
     uint8_t *data;
     size_t data_bytes;
@@ -36,7 +36,7 @@ static uint64_t read_u64le(const uint8_t *p)
     return v;
 }
 
-static enum rc parse_type(const json_t *entry, struct tensor *t, struct err *e)
+static enum rc parse_type(const json_t *entry, struct stored_tensor *t, struct err *e)
 {
     const char *text = json_string_value(json_object_get(entry, "dtype"));
     if (!text) return ERR(e, RC_STOP, "tensor %s: no dtype", t->name);
@@ -50,7 +50,7 @@ static enum rc parse_type(const json_t *entry, struct tensor *t, struct err *e)
 }
 
 /* Sets shape and the bytes that it implies. */
-static enum rc parse_shape(const json_t *entry, struct tensor *t, struct err *e)
+static enum rc parse_shape(const json_t *entry, struct stored_tensor *t, struct err *e)
 {
     const json_t *shape = json_object_get(entry, "shape");
     size_t bytes = types[t->type].size;
@@ -76,7 +76,7 @@ static enum rc parse_shape(const json_t *entry, struct tensor *t, struct err *e)
 }
 
 /* Sets data to where it will be, given the data's base. */
-static enum rc parse_place(const json_t *entry, struct tensor *t,
+static enum rc parse_place(const json_t *entry, struct stored_tensor *t,
                            const struct safetensors *s, struct err *e)
 {
     const json_t *offsets = json_object_get(entry, "data_offsets");
@@ -105,7 +105,7 @@ static enum rc parse_place(const json_t *entry, struct tensor *t,
 
 static int compare_place(const void *a, const void *b)
 {
-    const struct tensor *x = a, *y = b;
+    const struct stored_tensor *x = a, *y = b;
     if (x->data != y->data)
         return (const uint8_t *)x->data < (const uint8_t *)y->data ? -1 : 1;
     /* An empty tensor stands before the one that begins at its place. */
@@ -117,7 +117,7 @@ static enum rc check_cover(const struct safetensors *s, struct err *e)
 {
     const uint8_t *next = s->data;
     for (uint32_t i = 0; i < s->count; i++) {
-        const struct tensor *t = &s->at[i];
+        const struct stored_tensor *t = &s->at[i];
         if ((const uint8_t *)t->data < next)
             return ERR(e, RC_STOP, "tensor %s: overlaps %s", t->name,
                        s->at[i - 1].name);
@@ -161,7 +161,7 @@ static size_t count_bad_64(const uint64_t *v, size_t n)
 static enum rc check_finite(const struct safetensors *s, struct err *e)
 {
     for (uint32_t i = 0; i < s->count; i++) {
-        const struct tensor *t = &s->at[i];
+        const struct stored_tensor *t = &s->at[i];
         size_t n = t->bytes / types[t->type].size, bad = 0;
         if (t->type == TENSOR_F64) bad = count_bad_64(t->data, n);
         if (t->type == TENSOR_F32) bad = count_bad_32(t->data, n);
@@ -192,7 +192,7 @@ static enum rc parse_header(struct safetensors *s, struct slice text,
     s->at = calloc(json_object_size(s->header) + 1, sizeof *s->at);
     if (!s->at) return ERR(e, RC_STOP, "header: no memory");
     json_object_foreach (s->header, name, entry) {
-        struct tensor *t = &s->at[s->count];
+        struct stored_tensor *t = &s->at[s->count];
         if (strcmp(name, "__metadata__") == 0) continue;
         if (strlen(name) > TENSOR_NAME_MAX)
             return ERR(e, RC_STOP, "header: a name of %zu bytes", strlen(name));
@@ -328,13 +328,13 @@ uint32_t safetensors_count(const struct safetensors *s)
     return s->count;
 }
 
-const struct tensor *safetensors_at(const struct safetensors *s, uint32_t i)
+const struct stored_tensor *safetensors_at(const struct safetensors *s, uint32_t i)
 {
     assert(i < s->count);
     return &s->at[i];
 }
 
-const struct tensor *safetensors_find(const struct safetensors *s,
+const struct stored_tensor *safetensors_find(const struct safetensors *s,
                                       const char *name)
 {
     for (uint32_t i = 0; i < s->count; i++)
@@ -342,7 +342,7 @@ const struct tensor *safetensors_find(const struct safetensors *s,
     return NULL;
 }
 
-static json_t *shape_json(const struct tensor *t)
+static json_t *shape_json(const struct stored_tensor *t)
 {
     json_t *shape = json_array();
     size_t bytes = types[t->type].size;
@@ -356,7 +356,7 @@ static json_t *shape_json(const struct tensor *t)
 }
 
 /* The header's text, padded so that the data begins at a multiple of 8. */
-static char *header_text(const struct tensor *tensors, uint32_t count,
+static char *header_text(const struct stored_tensor *tensors, uint32_t count,
                          size_t *length)
 {
     json_t *header = json_object();
@@ -365,7 +365,7 @@ static char *header_text(const struct tensor *tensors, uint32_t count,
     (void)json_object_set_new(header, "__metadata__",
                               json_pack("{s:s}", "format", "pt"));
     for (uint32_t i = 0; i < count; i++) {
-        const struct tensor *t = &tensors[i];
+        const struct stored_tensor *t = &tensors[i];
         (void)json_object_set_new(
             header, t->name,
             json_pack("{s:s, s:o, s:[I, I]}", "dtype", types[t->type].name,
@@ -387,7 +387,7 @@ static char *header_text(const struct tensor *tensors, uint32_t count,
     return padded;
 }
 
-enum rc safetensors_write(const char *path, const struct tensor *tensors,
+enum rc safetensors_write(const char *path, const struct stored_tensor *tensors,
                           uint32_t count, struct err *e)
 {
     uint8_t length_le[LENGTH_BYTES];

@@ -36,7 +36,7 @@ enum tensor_type {
     TENSOR_BOOL,
 };
 
-struct tensor {
+struct stored_tensor {
     const char *name;
     enum tensor_type type;
     uint32_t dims;
@@ -54,14 +54,14 @@ enum rc safetensors_parse(struct safetensors **out, struct slice in,
 void safetensors_free(struct safetensors *s);
 
 uint32_t safetensors_count(const struct safetensors *s);
-const struct tensor *safetensors_at(const struct safetensors *s, uint32_t i);
+const struct stored_tensor *safetensors_at(const struct safetensors *s, uint32_t i);
 /* NULL if there is none of this name. */
-const struct tensor *safetensors_find(const struct safetensors *s,
+const struct stored_tensor *safetensors_find(const struct safetensors *s,
                                       const char *name);
 
 /* Writes count tensors, in order, and syncs the file. bytes of each must
  * agree with its shape (asserted). */
-enum rc safetensors_write(const char *path, const struct tensor *tensors,
+enum rc safetensors_write(const char *path, const struct stored_tensor *tensors,
                           uint32_t count, struct err *e) MUST_USE;
 
 #endif

@@ -50,7 +50,7 @@ bool windows_apply(const struct windows_shape *s, struct windows *w,
                    const struct past_event *ev, float *out);
 
 /* Names of the features in order, e.g. "amount", "amount_mean_7d". The hash
- * of their list goes into the model directory. */
+ * of their list (hash_append of each in order) goes into the model. */
 uint32_t windows_features(const struct windows_shape *s);
 const char *windows_feature_name(const struct windows_shape *s, uint32_t f,
                                  char *buffer, size_t size);

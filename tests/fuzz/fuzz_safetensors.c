@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t bytes = 0;
     if (safetensors_parse(&s, slice_of(data, size), &e) != RC_OK) return 0;
     for (uint32_t i = 0; i < safetensors_count(s); i++) {
-        const struct tensor *t = safetensors_at(s, i);
+        const struct stored_tensor *t = safetensors_at(s, i);
         const uint8_t *at = t->data;
         uint8_t sum = 0;
         for (size_t k = 0; k < t->bytes; k++)

@@ -20,7 +20,7 @@ static const int32_t counts[2] = {-5, 2000000000};
 static const char *write_sample(void)
 {
     static const char *path = "test_safetensors.tmp";
-    struct tensor tensors[] = {
+    struct stored_tensor tensors[] = {
         {.name = "layer.weight", .type = TENSOR_F32, .dims = 2,
          .shape = {2, 3}, .data = values, .bytes = sizeof values},
         {.name = "empty", .type = TENSOR_F32, .dims = 1, .shape = {0},
@@ -38,7 +38,7 @@ static void test_round_trip(void **state)
     const char *path = write_sample();
     struct safetensors *s;
     struct err e;
-    const struct tensor *t;
+    const struct stored_tensor *t;
     (void)state;
     assert_int_equal(safetensors_read(&s, path, &e), RC_OK);
     assert_int_equal(safetensors_count(s), 3);
