@@ -20,11 +20,11 @@ static const struct {
     const char *name;
     uint32_t size;
 } types[] = {
-    [TENSOR_F64] = {"F64", 8},   [TENSOR_F32] = {"F32", 4},
-    [TENSOR_F16] = {"F16", 2},   [TENSOR_BF16] = {"BF16", 2},
-    [TENSOR_I64] = {"I64", 8},   [TENSOR_I32] = {"I32", 4},
-    [TENSOR_I16] = {"I16", 2},   [TENSOR_I8] = {"I8", 1},
-    [TENSOR_U8] = {"U8", 1},     [TENSOR_BOOL] = {"BOOL", 1},
+    [TENSOR_F64] = {"F64", 8}, [TENSOR_F32] = {"F32", 4},
+    [TENSOR_F16] = {"F16", 2}, [TENSOR_BF16] = {"BF16", 2},
+    [TENSOR_I64] = {"I64", 8}, [TENSOR_I32] = {"I32", 4},
+    [TENSOR_I16] = {"I16", 2}, [TENSOR_I8] = {"I8", 1},
+    [TENSOR_U8] = {"U8", 1},   [TENSOR_BOOL] = {"BOOL", 1},
 };
 enum { TYPES = sizeof types / sizeof types[0] };
 
@@ -36,7 +36,8 @@ static uint64_t read_u64le(const uint8_t *p)
     return v;
 }
 
-static enum rc parse_type(const json_t *entry, struct stored_tensor *t, struct err *e)
+static enum rc parse_type(const json_t *entry, struct stored_tensor *t,
+                          struct err *e)
 {
     const char *text = json_string_value(json_object_get(entry, "dtype"));
     if (!text) return ERR(e, RC_STOP, "tensor %s: no dtype", t->name);
@@ -50,7 +51,8 @@ static enum rc parse_type(const json_t *entry, struct stored_tensor *t, struct e
 }
 
 /* Sets shape and the bytes that it implies. */
-static enum rc parse_shape(const json_t *entry, struct stored_tensor *t, struct err *e)
+static enum rc parse_shape(const json_t *entry, struct stored_tensor *t,
+                           struct err *e)
 {
     const json_t *shape = json_object_get(entry, "shape");
     size_t bytes = types[t->type].size;
@@ -182,8 +184,7 @@ static enum rc parse_header(struct safetensors *s, struct slice text,
     json_t *entry;
     s->header = json_loadb((const char *)text.ptr, text.len,
                            JSON_REJECT_DUPLICATES, &fault);
-    if (!s->header)
-        return ERR(e, RC_STOP, "header: %s", fault.text);
+    if (!s->header) return ERR(e, RC_STOP, "header: %s", fault.text);
     if (!json_is_object(s->header))
         return ERR(e, RC_STOP, "header: not a JSON object");
     if (json_object_size(s->header) > SAFETENSORS_COUNT_MAX)
@@ -191,7 +192,8 @@ static enum rc parse_header(struct safetensors *s, struct slice text,
                    json_object_size(s->header), SAFETENSORS_COUNT_MAX);
     s->at = calloc(json_object_size(s->header) + 1, sizeof *s->at);
     if (!s->at) return ERR(e, RC_STOP, "header: no memory");
-    json_object_foreach (s->header, name, entry) {
+    json_object_foreach(s->header, name, entry)
+    {
         struct stored_tensor *t = &s->at[s->count];
         if (strcmp(name, "__metadata__") == 0) continue;
         if (strlen(name) > TENSOR_NAME_MAX)
@@ -224,8 +226,8 @@ static struct safetensors *reader_new(size_t data_bytes)
     struct safetensors *s = calloc(1, sizeof *s);
     if (!s) return NULL;
     s->data_bytes = data_bytes;
-    s->data = aligned_alloc(DATA_ALIGN, (data_bytes / DATA_ALIGN + 1) *
-                                            DATA_ALIGN);
+    s->data =
+        aligned_alloc(DATA_ALIGN, (data_bytes / DATA_ALIGN + 1) * DATA_ALIGN);
     if (s->data) return s;
     free(s);
     return NULL;
@@ -264,15 +266,15 @@ enum rc safetensors_parse(struct safetensors **out, struct slice in,
 }
 
 /* The rest of file is the header and then the data. */
-static enum rc read_parts(FILE *file, uint64_t total,
-                          struct safetensors **out, struct err *e)
+static enum rc read_parts(FILE *file, uint64_t total, struct safetensors **out,
+                          struct err *e)
 {
     uint8_t length[LENGTH_BYTES], *header;
     uint64_t header_bytes;
     struct safetensors *s;
     enum rc rc;
-    if (total < LENGTH_BYTES || fread(length, 1, sizeof length, file) !=
-                                    sizeof length)
+    if (total < LENGTH_BYTES ||
+        fread(length, 1, sizeof length, file) != sizeof length)
         return ERR(e, RC_STOP, "truncated: %llu bytes",
                    (unsigned long long)total);
     header_bytes = read_u64le(length);
@@ -328,14 +330,15 @@ uint32_t safetensors_count(const struct safetensors *s)
     return s->count;
 }
 
-const struct stored_tensor *safetensors_at(const struct safetensors *s, uint32_t i)
+const struct stored_tensor *safetensors_at(const struct safetensors *s,
+                                           uint32_t i)
 {
     assert(i < s->count);
     return &s->at[i];
 }
 
 const struct stored_tensor *safetensors_find(const struct safetensors *s,
-                                      const char *name)
+                                             const char *name)
 {
     for (uint32_t i = 0; i < s->count; i++)
         if (strcmp(s->at[i].name, name) == 0) return &s->at[i];
@@ -369,8 +372,8 @@ static char *header_text(const struct stored_tensor *tensors, uint32_t count,
         (void)json_object_set_new(
             header, t->name,
             json_pack("{s:s, s:o, s:[I, I]}", "dtype", types[t->type].name,
-                      "shape", shape_json(t), "data_offsets",
-                      (json_int_t)begin, (json_int_t)(begin + t->bytes)));
+                      "shape", shape_json(t), "data_offsets", (json_int_t)begin,
+                      (json_int_t)(begin + t->bytes)));
         begin += t->bytes;
     }
     text = json_dumps(header, JSON_COMPACT);

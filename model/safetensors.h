@@ -54,10 +54,11 @@ enum rc safetensors_parse(struct safetensors **out, struct slice in,
 void safetensors_free(struct safetensors *s);
 
 uint32_t safetensors_count(const struct safetensors *s);
-const struct stored_tensor *safetensors_at(const struct safetensors *s, uint32_t i);
+const struct stored_tensor *safetensors_at(const struct safetensors *s,
+                                           uint32_t i);
 /* NULL if there is none of this name. */
 const struct stored_tensor *safetensors_find(const struct safetensors *s,
-                                      const char *name);
+                                             const char *name);
 
 /* Writes count tensors, in order, and syncs the file. bytes of each must
  * agree with its shape (asserted). */

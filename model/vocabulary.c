@@ -74,8 +74,10 @@ enum rc vocabulary_build(struct vocabulary *v, struct vocabulary_entry *entries,
     if (count > entries_max) count = entries_max;
     for (size_t i = 0; i < count; i++) {
         if (entries[i].text.len == 0 || entries[i].text.len > TEXT_MAX)
-            return ERR(e, RC_STOP, "vocabulary: an id of %zu bytes; 1 to %d "
-                       "can be kept", entries[i].text.len, TEXT_MAX);
+            return ERR(e, RC_STOP,
+                       "vocabulary: an id of %zu bytes; 1 to %d "
+                       "can be kept",
+                       entries[i].text.len, TEXT_MAX);
         bytes += entries[i].text.len;
     }
     TRY(vocabulary_init(v, (uint32_t)count, bytes, e));

@@ -15,10 +15,10 @@
 
 struct vocabulary {
     uint32_t count;
-    uint64_t *hashes;  /* (count) */
+    uint64_t *hashes;   /* (count) */
     size_t *text_start; /* (count + 1) into texts */
     uint8_t *texts;
-    uint32_t *slots;   /* (slot_mask + 1) open addressing: index + 1, 0 free */
+    uint32_t *slots; /* (slot_mask + 1) open addressing: index + 1, 0 free */
     uint32_t slot_mask;
 };
 

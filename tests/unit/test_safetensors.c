@@ -21,12 +21,24 @@ static const char *write_sample(void)
 {
     static const char *path = "test_safetensors.tmp";
     struct stored_tensor tensors[] = {
-        {.name = "layer.weight", .type = TENSOR_F32, .dims = 2,
-         .shape = {2, 3}, .data = values, .bytes = sizeof values},
-        {.name = "empty", .type = TENSOR_F32, .dims = 1, .shape = {0},
-         .data = values, .bytes = 0},
-        {.name = "counts", .type = TENSOR_I32, .dims = 1, .shape = {2},
-         .data = counts, .bytes = sizeof counts},
+        {.name = "layer.weight",
+         .type = TENSOR_F32,
+         .dims = 2,
+         .shape = {2, 3},
+         .data = values,
+         .bytes = sizeof values},
+        {.name = "empty",
+         .type = TENSOR_F32,
+         .dims = 1,
+         .shape = {0},
+         .data = values,
+         .bytes = 0},
+        {.name = "counts",
+         .type = TENSOR_I32,
+         .dims = 1,
+         .shape = {2},
+         .data = counts,
+         .bytes = sizeof counts},
     };
     struct err e;
     assert_int_equal(safetensors_write(path, tensors, 3, &e), RC_OK);
@@ -85,9 +97,9 @@ static enum rc parse_made(const char *header, size_t data_bytes, uint8_t fill,
     return rc;
 }
 
-#define T(dtype, shape, begin, end)                              \
-    "{\"dtype\":\"" dtype "\",\"shape\":" shape                  \
-    ",\"data_offsets\":[" #begin "," #end "]}"
+#define T(dtype, shape, begin, end)                                            \
+    "{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":[" #begin   \
+    "," #end "]}"
 
 static const struct {
     const char *header;
@@ -134,8 +146,8 @@ static void test_broken_headers(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct err e = {.text = ""};
-        enum rc rc = parse_made(cases[i].header, cases[i].data_bytes,
-                                cases[i].fill, &e);
+        enum rc rc =
+            parse_made(cases[i].header, cases[i].data_bytes, cases[i].fill, &e);
         if (!cases[i].says) {
             assert_int_equal(rc, RC_OK);
             continue;

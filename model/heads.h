@@ -1,0 +1,75 @@
+/* heads.h - what is read off hidden states when serving: fraud, and how odd
+ * an event is.
+ *
+ * Fraud    An ensemble of small nets on [hidden state after the event,
+ *          window features]: the mean of their logits, through Platt's
+ *          calibration, is a probability.
+ * Anomaly  Each predicted field's surprise, -ln p under the prediction from
+ *          the hidden state before the event, becomes -ln(1 - rank) by the
+ *          field's quantile table; their sum becomes a quantile by one more
+ *          table. No label enters. The item's p is normalised over a fixed
+ *          sample of items and the item itself, so it costs little and is
+ *          the same live and replayed.
+ * Bits     A row's result depends on that row alone (matrix.h).
+ * Memory   heads_new takes the packed weights; scratch is the caller's,
+ *          heads_scratch reals, aligned to 64 bytes.
+ * Threads  struct heads is read-only but for heads_refresh. */
+#ifndef MILLRACE_HEADS_H
+#define MILLRACE_HEADS_H
+
+#include "behaviour.h"
+
+enum {
+    QUANTILE_POINTS = 96, /* of a table, evenly spaced in -ln(1 - rank) */
+    REFERENCE_ITEMS = 128,
+    BINS = 8, /* piecewise-linear bins of a feature */
+};
+
+/* Constants found in training and kept in model.safetensors. */
+struct head_tables {
+    float *feature_mean;      /* (F) of the signed log ln(1 + |x|) */
+    float *feature_scale;     /* (F) one over its deviation */
+    float *feature_border;    /* (F, BINS + 1) ascending, of the signed log */
+    float calibration[2];     /* slope and offset of the fraud logit */
+    uint32_t reference_count; /* <= REFERENCE_ITEMS, and <= N */
+    uint32_t reference[REFERENCE_ITEMS]; /* item rows */
+    float depth;                         /* the last point's -ln(1 - rank) */
+    float field_quantile[FIELDS_MAX][QUANTILE_POINTS];
+    float total_quantile[QUANTILE_POINTS];
+};
+
+struct heads;
+
+/* Keeps its arguments; all must outlive it. NULL when there is no memory. */
+struct heads *heads_new(const struct params *p, const real *values,
+                        const struct head_tables *t);
+void heads_free(struct heads *h);
+/* Packs the weights again after values changed. */
+void heads_refresh(struct heads *h);
+
+size_t heads_scratch(const struct params *p);
+
+/* Calibrated probabilities of count events; the model has a fraud head.
+ * hidden[i] (D) after, features[i] (F) of event i. */
+void heads_fraud(const struct heads *h, const real *const *hidden,
+                 const float *const *features, uint32_t count, real *scratch,
+                 float *out);
+/* The same before calibration. */
+void heads_fraud_logit(const struct heads *h, const real *const *hidden,
+                       const float *const *features, uint32_t count,
+                       real *scratch, float *out);
+
+/* Quantiles of count events. before[i] (D): the hidden state before event i
+ * in its context, NULL for a user's first event; tokens[i]: its token. */
+void heads_anomaly(const struct heads *h, const real *const *before,
+                   const struct token *const *tokens, uint32_t count,
+                   real *scratch, float *out);
+/* What it is made of: out (count, fields), 0 for those not predicted. */
+void heads_surprise(const struct heads *h, const real *const *before,
+                    const struct token *const *tokens, uint32_t count,
+                    real *scratch, float *out);
+/* -ln(1 - rank) of a surprise in a table, continued beyond its end. */
+float quantile_depth(const float *table, float depth, float x);
+float heads_total(const struct heads *h, const float *surprise);
+
+#endif
