@@ -1,0 +1,424 @@
+#include "sink_kafka.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "log.h"
+#include "producer.h"
+#include "source_kafka.h"
+
+enum {
+    FLUSH_WAIT_MS = 30000,  /* as long as a message may take to be delivered */
+    COMMIT_WAIT_MS = 15000, /* one call of the transaction's coordinator */
+    INIT_WAIT_MS = 30000,   /* the coordinator may have to end an open one */
+    OFFSETS_WAIT_MS = 15000,
+    HEADERS_OMITTED = 1,
+};
+
+struct kafka_sink {
+    struct sink base;
+    struct sink_kafka_options o;
+    struct producer *producer;
+    rd_kafka_t *consumer;
+    bool open;                 /* a transaction has begun */
+    rd_kafka_queue_t *answers; /* of offset commits */
+    _Atomic uint64_t transactions, aborted, recovered;
+};
+
+static struct kafka_sink *self(struct sink *k)
+{
+    return (struct kafka_sink *)k;
+}
+
+static bool exactly_once(const struct kafka_sink *k)
+{
+    return k->o.transactional_id != NULL;
+}
+
+/* ---- the producer ----------------------------------------------------- */
+
+static enum rc init_transactions(struct kafka_sink *k, struct err *e)
+{
+    rd_kafka_error_t *error =
+        rd_kafka_init_transactions(producer_handle(k->producer), INIT_WAIT_MS);
+    enum rc rc;
+
+    if (!error) return RC_OK;
+    rc = rd_kafka_error_is_retriable(error)
+             ? RC_AGAIN
+             : kafka_error_rc(rd_kafka_error_code(error));
+    rc = ERR(e, rc, "kafka: taking transactional id '%s': %s",
+             k->o.transactional_id, rd_kafka_error_string(error));
+    rd_kafka_error_destroy(error);
+    return rc;
+}
+
+/* A new producer with the same transactional id: the coordinator completes
+ * or aborts what the one before left open, before it lets this one in. */
+static enum rc renew_producer(struct kafka_sink *k, struct err *e)
+{
+    struct producer_options o = {
+        .config = k->o.config,
+        .topics = k->o.topics,
+        .topic_count = OUTPUTS,
+        .transactional_id = k->o.transactional_id,
+    };
+    enum rc rc;
+
+    producer_close(k->producer);
+    k->producer = NULL;
+    k->open = false;
+    TRY(producer_open(&k->producer, &o, e));
+    rc = exactly_once(k) ? init_transactions(k, e) : RC_OK;
+    if (rc != RC_OK) {
+        producer_close(k->producer);
+        k->producer = NULL;
+    }
+    return rc;
+}
+
+/* A failed attempt to renew may have left none. */
+static enum rc need_producer(struct kafka_sink *k, struct err *e)
+{
+    return k->producer ? RC_OK : renew_producer(k, e);
+}
+
+/* True if the producer can do no more, but a new one could. That holds for
+ * a fenced one too: its transaction may only have timed out. Of two processes
+ * that run with one id, the group stops one through its consumer. */
+static bool producer_broken(struct kafka_sink *k)
+{
+    char text[KAFKA_ERROR_BYTES];
+    return rd_kafka_fatal_error(producer_handle(k->producer), text,
+                                sizeof text) != 0;
+}
+
+/* ---- send ------------------------------------------------------------- */
+
+static enum rc begin(struct kafka_sink *k, struct err *e)
+{
+    rd_kafka_error_t *error;
+    enum rc rc;
+
+    if (k->open) return RC_OK;
+    error = rd_kafka_begin_transaction(producer_handle(k->producer));
+    if (!error) {
+        k->open = true;
+        return RC_OK;
+    }
+    rc = ERR(e, RC_AGAIN, "kafka: beginning a transaction: %s",
+             rd_kafka_error_string(error));
+    rd_kafka_error_destroy(error);
+    return rc;
+}
+
+static enum rc send_without_value(struct kafka_sink *k, const struct message *m,
+                                  struct err *e)
+{
+    struct header headers[SOURCE_HEADERS_MAX + HEADERS_OMITTED];
+    struct message short_one = *m;
+    uint32_t count = m->header_count < SOURCE_HEADERS_MAX ? m->header_count
+                                                          : SOURCE_HEADERS_MAX;
+
+    for (uint32_t i = 0; i < count; i++)
+        headers[i] = m->headers[i];
+    headers[count++] =
+        (struct header){slice_str("millrace.value"), slice_str("omitted")};
+    short_one.value = slice_of(NULL, 0);
+    short_one.headers = headers;
+    short_one.header_count = count;
+    LOG(WARN, "DEADLARGE", "value_bytes=%zu sent without value", m->value.len);
+    return producer_send(k->producer, m->output, &short_one, e);
+}
+
+static enum rc kafka_send(struct sink *sink, const struct message *m,
+                          uint32_t count, struct err *e)
+{
+    struct kafka_sink *k = self(sink);
+
+    TRY(need_producer(k, e));
+    if (exactly_once(k) && count > 0) TRY(begin(k, e));
+    for (uint32_t i = 0; i < count; i++) {
+        enum rc rc;
+        if (!producer_has_topic(k->producer, m[i].output)) continue;
+        rc = producer_send(k->producer, m[i].output, &m[i], e);
+        if (rc == RC_STOP && m[i].output == OUTPUT_DEAD_LETTERS &&
+            m[i].value.len > 0)
+            rc = send_without_value(k, &m[i], e);
+        if (rc == RC_STOP && producer_broken(k)) rc = e->rc = RC_AGAIN;
+        if (rc != RC_OK) return rc;
+    }
+    /* Serves failed deliveries, which the next commit reports. */
+    (void)rd_kafka_poll(producer_handle(k->producer), 0);
+    return RC_OK;
+}
+
+/* ---- offsets ---------------------------------------------------------- */
+
+static rd_kafka_topic_partition_list_t *
+offset_list(const struct kafka_sink *k, const struct source_position *next,
+            uint32_t count)
+{
+    rd_kafka_topic_partition_list_t *list =
+        rd_kafka_topic_partition_list_new((int)count);
+    for (uint32_t i = 0; i < count; i++) {
+        if (next[i].offset < 0) continue; /* nothing read of it yet */
+        rd_kafka_topic_partition_list_add(
+            list, source_kafka_topic(k->o.source, next[i].input),
+            next[i].partition)
+            ->offset = next[i].offset;
+    }
+    return list;
+}
+
+/* The answer is waited for on a queue of our own, so that the wait has an
+ * end and no callback of the consumer runs meanwhile. */
+static enum rc commit_offsets(struct kafka_sink *k,
+                              const rd_kafka_topic_partition_list_t *list,
+                              struct err *e)
+{
+    rd_kafka_resp_err_t error =
+        rd_kafka_commit_queue(k->consumer, list, k->answers, NULL, NULL);
+    rd_kafka_event_t *answer;
+
+    if (!error) {
+        answer = rd_kafka_queue_poll(k->answers, OFFSETS_WAIT_MS);
+        error = answer ? rd_kafka_event_error(answer)
+                       : RD_KAFKA_RESP_ERR__TIMED_OUT;
+        if (answer) rd_kafka_event_destroy(answer);
+    }
+    if (!error || error == RD_KAFKA_RESP_ERR__NO_OFFSET) return RC_OK;
+    return ERR(e, kafka_error_rc(error), "kafka: committing offsets: %s",
+               rd_kafka_err2str(error));
+}
+
+/* Did the transaction whose outcome nobody told commit these offsets? */
+static enum rc was_committed(struct kafka_sink *k,
+                             const rd_kafka_topic_partition_list_t *list,
+                             bool *committed, struct err *e)
+{
+    rd_kafka_topic_partition_list_t *found =
+        rd_kafka_topic_partition_list_copy(list);
+    rd_kafka_resp_err_t error =
+        rd_kafka_committed(k->consumer, found, OFFSETS_WAIT_MS);
+
+    *committed = true;
+    for (int i = 0; !error && i < list->cnt; i++) {
+        error = found->elems[i].err;
+        if (found->elems[i].offset != list->elems[i].offset) *committed = false;
+    }
+    rd_kafka_topic_partition_list_destroy(found);
+    if (!error) return RC_OK;
+    return ERR(e, kafka_error_rc(error),
+               "kafka: asking whether a commit happened: %s",
+               rd_kafka_err2str(error));
+}
+
+/* ---- exactly once ----------------------------------------------------- */
+
+/* How a call of the transactional producer went. */
+enum txn_outcome { TXN_DONE, TXN_TO_ABORT, TXN_UNKNOWN, TXN_BROKEN };
+
+/* Takes error. */
+static enum txn_outcome judge(rd_kafka_error_t *error, const char *doing,
+                              struct err *e)
+{
+    enum txn_outcome outcome = TXN_UNKNOWN;
+
+    if (!error) return TXN_DONE;
+    if (rd_kafka_error_is_fatal(error))
+        outcome = TXN_BROKEN;
+    else if (rd_kafka_error_txn_requires_abort(error))
+        outcome = TXN_TO_ABORT;
+    (void)ERR(e, RC_AGAIN, "kafka: %s: %s", doing,
+              rd_kafka_error_string(error));
+    rd_kafka_error_destroy(error);
+    return outcome;
+}
+
+static enum txn_outcome
+send_offsets(struct kafka_sink *k, const rd_kafka_topic_partition_list_t *list,
+             struct err *e)
+{
+    /* Anew every time: its generation is what fences a zombie. */
+    rd_kafka_consumer_group_metadata_t *group =
+        rd_kafka_consumer_group_metadata(k->consumer);
+    enum txn_outcome outcome;
+
+    if (!group) {
+        (void)ERR(e, RC_AGAIN, "kafka: no group metadata");
+        return TXN_TO_ABORT;
+    }
+    outcome =
+        judge(rd_kafka_send_offsets_to_transaction(producer_handle(k->producer),
+                                                   list, group, COMMIT_WAIT_MS),
+              "adding offsets to the transaction", e);
+    rd_kafka_consumer_group_metadata_destroy(group);
+    return outcome;
+}
+
+/* A call that timed out goes on in the background; calling again resumes it. */
+static enum txn_outcome end_transaction(struct kafka_sink *k, struct err *e)
+{
+    rd_kafka_t *rk = producer_handle(k->producer);
+    rd_kafka_error_t *error = rd_kafka_commit_transaction(rk, COMMIT_WAIT_MS);
+
+    if (error && rd_kafka_error_is_retriable(error)) {
+        rd_kafka_error_destroy(error);
+        error = rd_kafka_commit_transaction(rk, COMMIT_WAIT_MS);
+    }
+    return judge(error, "committing a transaction", e);
+}
+
+/* Leaves a producer that can begin anew, or says why not. */
+static enum rc abort_transaction(struct kafka_sink *k, struct err *e)
+{
+    struct err why;
+    enum txn_outcome outcome;
+
+    if (!k->open) return producer_broken(k) ? renew_producer(k, e) : RC_OK;
+    atomic_fetch_add(&k->aborted, 1);
+    outcome = judge(rd_kafka_abort_transaction(producer_handle(k->producer),
+                                               COMMIT_WAIT_MS),
+                    "aborting a transaction", &why);
+    k->open = false;
+    producer_purge(k->producer);
+    if (outcome == TXN_DONE) return RC_OK;
+    LOG(WARN, "TXNRENEW", "%s", why.text);
+    return renew_producer(k, e);
+}
+
+/* The producer gave no answer, or cannot go on: a new one settles what is
+ * open, then the group's offsets say which way. */
+static enum rc settle(struct kafka_sink *k,
+                      const rd_kafka_topic_partition_list_t *list,
+                      struct err *e)
+{
+    struct err why = *e;
+    bool committed;
+
+    atomic_fetch_add(&k->recovered, 1);
+    LOG(WARN, "TXNSETTLE", "%s", why.text);
+    TRY(renew_producer(k, e));
+    TRY(was_committed(k, list, &committed, e));
+    LOG(INFO, "TXNSETTLED", "committed=%d", committed);
+    return committed ? RC_OK : ERR(e, RC_AGAIN, "%s", why.text);
+}
+
+static enum rc commit_transaction(struct kafka_sink *k,
+                                  const rd_kafka_topic_partition_list_t *list,
+                                  struct err *e)
+{
+    enum txn_outcome outcome;
+    struct err why;
+
+    TRY(begin(k, e));
+    outcome = send_offsets(k, list, e);
+    if (outcome == TXN_DONE)
+        outcome = end_transaction(k, e);
+    else if (outcome == TXN_UNKNOWN)
+        outcome = TXN_TO_ABORT; /* not ended: abort */
+    if (outcome == TXN_DONE) {
+        k->open = false;
+        atomic_fetch_add(&k->transactions, 1);
+        return RC_OK;
+    }
+    if (outcome != TXN_TO_ABORT) return settle(k, list, e);
+    why = *e;
+    TRY(abort_transaction(k, e));
+    *e = why;
+    return e->rc;
+}
+
+/* ---- the interface ---------------------------------------------------- */
+
+static enum rc commit_acknowledged(struct kafka_sink *k,
+                                   const rd_kafka_topic_partition_list_t *list,
+                                   struct err *e)
+{
+    enum rc rc = producer_flush(k->producer, FLUSH_WAIT_MS, e);
+
+    if (rc == RC_OK) return commit_offsets(k, list, e);
+    if (rc == RC_AGAIN && producer_broken(k)) {
+        struct err why = *e;
+        TRY(renew_producer(k, e));
+        *e = why;
+    }
+    return rc;
+}
+
+static enum rc kafka_commit(struct sink *sink,
+                            const struct source_position *next, uint32_t count,
+                            struct err *e)
+{
+    struct kafka_sink *k = self(sink);
+    rd_kafka_topic_partition_list_t *list;
+    enum rc rc;
+
+    TRY(need_producer(k, e));
+    if (count == 0 && !k->open) return RC_OK;
+    list = offset_list(k, next, count);
+    rc = exactly_once(k) ? commit_transaction(k, list, e)
+                         : commit_acknowledged(k, list, e);
+    rd_kafka_topic_partition_list_destroy(list);
+    return rc;
+}
+
+static enum rc kafka_abort(struct sink *sink, struct err *e)
+{
+    struct kafka_sink *k = self(sink);
+
+    TRY(need_producer(k, e));
+    if (exactly_once(k)) return abort_transaction(k, e);
+    producer_purge(k->producer);
+    return producer_broken(k) ? renew_producer(k, e) : RC_OK;
+}
+
+static void kafka_close(struct sink *sink)
+{
+    struct kafka_sink *k = self(sink);
+    struct err e;
+
+    /* Others that read only what is committed need not wait for the
+     * transaction's time-out. */
+    if (k->producer && k->open && abort_transaction(k, &e) != RC_OK)
+        LOG(WARN, "TXNABORT", "%s", e.text);
+    producer_close(k->producer);
+    if (k->answers) rd_kafka_queue_destroy(k->answers);
+    free(k);
+}
+
+static const struct sink_ops OPS = {kafka_send, kafka_commit, kafka_abort,
+                                    kafka_close};
+
+enum rc sink_kafka_open(struct sink **out, const struct sink_kafka_options *o,
+                        struct err *e)
+{
+    struct kafka_sink *k = calloc(1, sizeof *k);
+    enum rc rc;
+
+    if (!k) return ERR(e, RC_STOP, "kafka: no memory for a sink");
+    k->base.ops = &OPS;
+    k->o = *o;
+    k->consumer = source_kafka_handle(o->source);
+    k->answers = rd_kafka_queue_new(k->consumer);
+    rc = renew_producer(k, e);
+    if (rc != RC_OK) {
+        kafka_close(&k->base);
+        return rc;
+    }
+    *out = &k->base;
+    return RC_OK;
+}
+
+struct sink_kafka_stats sink_kafka_stats(const struct sink *sink)
+{
+    const struct kafka_sink *k = (const struct kafka_sink *)sink;
+    return (struct sink_kafka_stats){
+        .transactions_total = atomic_load(&k->transactions),
+        .aborted_total = atomic_load(&k->aborted),
+        .recovered_total = atomic_load(&k->recovered),
+    };
+}
