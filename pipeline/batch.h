@@ -72,6 +72,8 @@ struct outcome {
     bool scored;           /* applied, not folded, and there is a model */
     float fraud, anomaly;
     bool flagged;          /* fraud >= fraud.threshold */
+    bool tiled;            /* its user has more events in the longest window
+                              than windows.events */
     uint64_t n;            /* event number of this user */
     const float *features; /* (F) */
     const float *hidden;   /* (D) */

@@ -55,6 +55,11 @@ bool history_apply(const struct history_shape *s, struct history *h,
 void history_copy(const struct history_shape *s, const struct history *h,
                   uint32_t count, struct past_event *out);
 
+/* The item hashes of all events kept, oldest first; 0 where an event has
+ * none. Returns h->count. */
+uint32_t history_items(const struct history_shape *s, const struct history *h,
+                       uint64_t *out);
+
 static inline uint64_t history_start(uint64_t n, uint32_t window)
 {
     uint64_t k = n / window;

@@ -38,6 +38,7 @@ struct sink_ops {
 };
 struct sink {
     const struct sink_ops *ops;
+    uint32_t ignores; /* bits 1 << enum output: let go, need not be made */
 };
 
 #define sink_send(k, m, count, e) ((k)->ops->send((k), (m), (count), (e)))

@@ -78,7 +78,10 @@ enum rc sink_file_create(struct sink **out,
     k->sink.ops = &OPS;
     k->framed = framed;
     for (uint32_t i = 0; i < OUTPUTS; i++) {
-        if (!outputs[i].path) continue;
+        if (!outputs[i].path) {
+            k->sink.ignores |= 1u << i;
+            continue;
+        }
         if (container_create(&k->writers[i], outputs[i].path, outputs[i].schema,
                              codec, e) != RC_OK) {
             file_close(&k->sink);

@@ -7,7 +7,7 @@
  *
  * Memory   Taken at worker_new and when partitions are assigned; none on the
  *          way of an event.
- * Threads  All calls from one thread, but worker_stats and worker_stop.
+ * Threads  All calls from one thread; others read its metrics.
  * Errors   RC_AGAIN never leaves worker_step: it rewinds to the last commit
  *          and goes on, so that recovery is the path that a restart takes.
  *          After WORKER_FAILURES_MAX of them in a row it is RC_STOP. */
@@ -18,6 +18,7 @@
 
 #include "config.h"
 #include "mapping.h"
+#include "metrics.h"
 #include "sink.h"
 #include "source.h"
 #include "state.h"
@@ -47,7 +48,8 @@ struct worker_options {
     /* Takes only users whose hash falls to this share (replay with several
      * workers, each reading the whole log). share_count 1: all. */
     uint32_t share_index, share_count;
-    worker_observe_fn *observe; /* NULL: none */
+    struct worker_metrics *metrics; /* this worker's own, lent */
+    worker_observe_fn *observe;     /* NULL: none */
     void *observer;
 };
 
@@ -63,23 +65,9 @@ enum rc worker_step(struct worker *w, struct err *e) MUST_USE;
 enum rc worker_run(struct worker *w, const atomic_bool *stop,
                    struct err *e) MUST_USE;
 
-/* Commits what is pending, writes all dirty rows. Part of worker_run. */
-enum rc worker_drain(struct worker *w, struct err *e) MUST_USE;
-
-/* Any thread; each number is whole, together they may be torn. */
-struct worker_stats {
-    uint64_t events_total; /* read, those folded included */
-    uint64_t folded_total; /* applied without output */
-    uint64_t scored_total;
-    uint64_t repeated_total; /* redelivered, nothing done */
-    uint64_t bad_total;      /* went to the dead letters */
-    uint64_t fraud_scores_total, recommendations_total;
-    uint64_t late_total;
-    uint64_t commits_total, rewinds_total, rebalances_total;
-    bool owns_partitions; /* assigned, and past the fold */
-};
-struct worker_stats worker_stats(const struct worker *w);
-const struct state *worker_state(const struct worker *w);
-const struct scorer *worker_scorer(const struct worker *w);
+/* The worker's thread, or when it has ended. */
+struct state *worker_state(const struct worker *w);
+const struct scorer *worker_scorer(const struct worker *w); /* NULL: no model */
+const struct schema *worker_schema(const struct worker *w, enum output output);
 
 #endif

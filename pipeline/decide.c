@@ -1,0 +1,60 @@
+#include "decide.h"
+
+#include "hash.h"
+
+void policy_init(struct policy *p, const struct config *c)
+{
+    *p = (struct policy){
+        .fraud_threshold = c->fraud_threshold,
+        .recommend_when = c->recommend_when,
+        .interval_ms = c->recommend_interval,
+        .list_items = c->recommend_items,
+        .list_seen = c->recommend_seen,
+    };
+    assert(c->recommend_types.count <= POLICY_TYPES_MAX);
+    p->type_count = c->recommend_types.count;
+    for (uint32_t i = 0; i < p->type_count; i++)
+        p->types[i] = hash64(slice_str(c->recommend_types.at[i]));
+}
+
+static bool is_listed_type(const struct policy *p, uint64_t type)
+{
+    for (uint32_t i = 0; i < p->type_count; i++)
+        if (p->types[i] == type) return true;
+    return false;
+}
+
+/* A late event makes no list: the one made after it in time stands. */
+static bool interval_passed(const struct policy *p, int64_t time_ms,
+                            int64_t listed_ms)
+{
+    if (listed_ms == INT64_MIN) return true;
+    return time_ms > listed_ms &&
+           (uint64_t)time_ms - (uint64_t)listed_ms >= (uint64_t)p->interval_ms;
+}
+
+bool decide_list(const struct policy *p, const struct event *ev,
+                 int64_t *listed_ms)
+{
+    switch (p->recommend_when) {
+    case RECOMMEND_EVERY:
+        return true;
+    case RECOMMEND_TYPES:
+        return is_listed_type(p, ev->past.type);
+    case RECOMMEND_INTERVAL:
+        if (!interval_passed(p, ev->time_ms, *listed_ms)) return false;
+        *listed_ms = ev->time_ms;
+        return true;
+    default:
+        return false;
+    }
+}
+
+void decide(const struct policy *p, struct batch *b)
+{
+    for (uint32_t i = 0; i < b->count; i++) {
+        struct outcome *o = &b->outcomes[i];
+        /* NaN, a model without a fraud head, is never at or above. */
+        o->flagged = o->scored && (double)o->fraud >= p->fraud_threshold;
+    }
+}

@@ -1,0 +1,345 @@
+#include "outputs.h"
+
+#include <math.h>
+
+#include "schemas.h"
+
+enum {
+    FRAME_BYTES = 5,   /* Confluent: magic byte, schema id u32be */
+    NUMBER_BYTES = 24, /* a 64-bit number as text */
+    FIXED_BYTES = 256, /* of a record: numbers, lengths, hashes */
+    DEAD_LETTER_HEADERS = 5,
+    PER_EVENT = 2,        /* a score and a list, or one dead letter */
+    LIST_ITEM_DATUMS = 3, /* a record, its id, its score */
+    RECORD_DATUMS = 24,   /* the rest of either record */
+    ARENA_BYTES = 1 << 20,
+};
+
+struct outputs {
+    const struct config *config;
+    const char *topic;
+    struct schema *schemas[OUTPUTS]; /* NULL: dead letters have none */
+    uint32_t schema_ids[OUTPUTS];
+    const char *model_hash, *family;
+    bool framed, has_fraud;
+    uint32_t ignores;         /* bits 1 << enum output */
+    struct message *messages; /* (PER_EVENT * batch.events.max) */
+    uint32_t count;
+    struct tape tape;
+    struct arena arena;
+};
+
+static const char *const SCHEMA_NAMES[OUTPUTS] = {
+    [OUTPUT_FRAUD] = "fraud_score",
+    [OUTPUT_RECOMMENDATIONS] = "recommendations",
+};
+
+static enum rc parse_schemas(struct outputs *o, struct err *e)
+{
+    for (uint32_t i = 0; i < OUTPUTS; i++) {
+        if (!SCHEMA_NAMES[i]) continue;
+        TRY(schema_parse(&o->schemas[i], schemas_get(SCHEMA_NAMES[i]), e));
+    }
+    return RC_OK;
+}
+
+enum rc outputs_new(struct outputs **out, const struct config *c,
+                    const struct model *model, const char *topic,
+                    uint32_t ignores, struct err *e)
+{
+    struct outputs *o = calloc(1, sizeof *o);
+    size_t list_bytes = (size_t)c->recommend_items * (64 + FIXED_BYTES);
+    if (!o) return ERR(e, RC_STOP, "outputs: no memory");
+    o->config = c;
+    o->topic = topic;
+    o->ignores = ignores;
+    o->framed = c->output_format == OUTPUT_CONFLUENT;
+    o->schema_ids[OUTPUT_FRAUD] = c->output_fraud_schema_id;
+    o->schema_ids[OUTPUT_RECOMMENDATIONS] = c->output_recommendations_schema_id;
+    if (model) {
+        o->model_hash = model_info(model)->hash;
+        o->family = model_info(model)->family;
+        o->has_fraud = model_info(model)->has_fraud;
+    }
+    o->messages =
+        calloc((size_t)PER_EVENT * c->batch_events_max, sizeof *o->messages);
+    o->tape.max = RECORD_DATUMS + LIST_ITEM_DATUMS * c->recommend_items;
+    o->tape.at = calloc(o->tape.max, sizeof *o->tape.at);
+    if (!o->messages || !o->tape.at ||
+        !arena_init(&o->arena,
+                    ARENA_BYTES + 2 * c->record_bytes_max + list_bytes)) {
+        outputs_free(o);
+        return ERR(e, RC_STOP, "outputs: no memory; lower batch.events.max");
+    }
+    if (parse_schemas(o, e) != RC_OK) {
+        outputs_free(o);
+        return e->rc;
+    }
+    *out = o;
+    return RC_OK;
+}
+
+void outputs_free(struct outputs *o)
+{
+    if (!o) return;
+    for (uint32_t i = 0; i < OUTPUTS; i++)
+        schema_free(o->schemas[i]);
+    free(o->messages);
+    free(o->tape.at);
+    arena_fini(&o->arena);
+    free(o);
+}
+
+const struct schema *outputs_schema(const struct outputs *o, enum output output)
+{
+    return o->schemas[output];
+}
+
+/* --- one record on the tape --------------------------------------------- */
+
+static struct datum *put(struct tape *t, enum datum_kind kind)
+{
+    assert(t->count < t->max);
+    t->at[t->count] = (struct datum){.kind = (uint8_t)kind, .span = 1};
+    return &t->at[t->count++];
+}
+
+static void put_text(struct tape *t, struct slice s)
+{
+    put(t, DATUM_STRING)->s = s;
+}
+
+static void put_long(struct tape *t, enum datum_kind kind, int64_t i)
+{
+    put(t, kind)->i = i;
+}
+
+static void put_float(struct tape *t, enum datum_kind kind, double d)
+{
+    put(t, kind)->d = d;
+}
+
+/* The record's span, once its last field is on the tape. */
+static void end_container(struct tape *t, uint32_t at, uint32_t count)
+{
+    t->at[at].count = count;
+    t->at[at].span = t->count - at;
+}
+
+/* The fields that close both records: where it was made, and of what. */
+static void put_origin(const struct outputs *o, struct tape *t,
+                       const struct record *r)
+{
+    put_text(t, slice_str(o->model_hash));
+    put_text(t, slice_str(o->family));
+    put_text(t, slice_str(o->topic));
+    put_long(t, DATUM_INT, r->partition);
+    put_long(t, DATUM_LONG, r->offset);
+}
+
+/* null for a model without a fraud head. */
+static void put_probability(const struct outputs *o, struct tape *t,
+                            float fraud)
+{
+    uint32_t at = t->count;
+    put_long(t, DATUM_UNION, o->has_fraud ? 1 : 0);
+    if (o->has_fraud)
+        put_float(t, DATUM_FLOAT, (double)fraud);
+    else
+        (void)put(t, DATUM_NULL);
+    t->at[at].span = 2;
+}
+
+/* In the order of schemas/fraud_score.avsc. */
+static void tape_fraud(const struct outputs *o, struct tape *t,
+                       const struct batch *b, uint32_t i)
+{
+    const struct event *ev = &b->events[i];
+    const struct outcome *u = &b->outcomes[i];
+    t->count = 0;
+    (void)put(t, DATUM_RECORD);
+    put_text(t, ev->event_id);
+    put_text(t, ev->user);
+    put_text(t, ev->item);
+    put_long(t, DATUM_LONG, ev->time_ms);
+    put_probability(o, t, u->fraud);
+    put_float(t, DATUM_FLOAT, (double)u->anomaly);
+    put_long(t, DATUM_BOOLEAN, u->flagged);
+    put_float(t, DATUM_DOUBLE, o->config->fraud_threshold);
+    put_origin(o, t, &b->records[i]);
+    end_container(t, 0, 13);
+}
+
+/* In the order of schemas/recommendations.avsc. */
+static void tape_list(const struct outputs *o, struct tape *t,
+                      const struct batch *b, uint32_t i)
+{
+    const struct event *ev = &b->events[i];
+    const struct outcome *u = &b->outcomes[i];
+    uint32_t array;
+    t->count = 0;
+    (void)put(t, DATUM_RECORD);
+    put_text(t, ev->user);
+    put_text(t, ev->event_id);
+    put_long(t, DATUM_LONG, ev->time_ms);
+    array = t->count;
+    (void)put(t, DATUM_ARRAY);
+    for (uint32_t k = 0; k < u->list_count; k++) {
+        uint32_t item = t->count;
+        (void)put(t, DATUM_RECORD);
+        put_text(t, u->list[k].item);
+        put_float(t, DATUM_FLOAT, (double)u->list[k].score);
+        end_container(t, item, 2);
+    }
+    end_container(t, array, u->list_count);
+    put_origin(o, t, &b->records[i]);
+    end_container(t, 0, 9);
+}
+
+/* --- messages ----------------------------------------------------------- */
+
+/* More than the encoded tape can take. */
+static size_t tape_bytes_max(const struct tape *t)
+{
+    size_t bytes = FRAME_BYTES;
+    for (uint32_t i = 0; i < t->count; i++)
+        bytes += 10 + t->at[i].s.len; /* 10: the longest number */
+    return bytes;
+}
+
+/* Encodes the tape into the arena. *fits is false, and nothing happened,
+ * when the arena is full. */
+static enum rc encode_value(struct outputs *o, enum output output,
+                            struct slice *value, bool *fits, struct err *e)
+{
+    size_t size = tape_bytes_max(&o->tape), head = 0, used = 0;
+    uint32_t id = o->schema_ids[output];
+    uint8_t *out = arena_take(&o->arena, size, 1);
+    *fits = out != NULL;
+    if (!out) return RC_OK;
+    if (o->framed) {
+        out[0] = 0;
+        for (uint32_t i = 0; i < 4; i++)
+            out[1 + i] = (uint8_t)(id >> (24 - 8 * i));
+        head = FRAME_BYTES;
+    }
+    if (encoder_encode(o->schemas[output], &o->tape, out + head, size - head,
+                       &used, e) != RC_OK)
+        /* The tape is ours and follows the schema, but texts come from
+         * events: the mapping promised UTF-8 and bounded lengths. */
+        return ERR(e, RC_STOP, "outputs: %s does not encode: %s",
+                   SCHEMA_NAMES[output], e->text);
+    *value = slice_of(out, head + used);
+    return RC_OK;
+}
+
+static void add_message(struct outputs *o, const struct batch *b, uint32_t i,
+                        enum output output, struct slice value)
+{
+    const struct event *ev = &b->events[i];
+    const struct record *r = &b->records[i];
+    bool no_time = ev->past.flags & PAST_NO_TIME;
+    o->messages[o->count++] = (struct message){
+        .output = output,
+        .timestamp_ms = no_time ? r->timestamp_ms : ev->time_ms,
+        .key = ev->user,
+        .value = value,
+        .headers = r->headers,
+        .header_count = r->header_count,
+    };
+}
+
+static struct slice number_text(struct arena *a, long long number)
+{
+    char *text = arena_take(a, NUMBER_BYTES, 1);
+    if (!text) return slice_of(NULL, 0);
+    return slice_of(text, (size_t)snprintf(text, NUMBER_BYTES, "%lld", number));
+}
+
+/* False when the arena is full. */
+static bool add_dead_letter(struct outputs *o, const struct batch *b,
+                            uint32_t i)
+{
+    const struct record *r = &b->records[i];
+    uint32_t count = r->header_count;
+    struct slice partition = number_text(&o->arena, r->partition);
+    struct slice offset = number_text(&o->arena, r->offset);
+    struct header *h = arena_take(&o->arena, count + DEAD_LETTER_HEADERS,
+                                  sizeof(struct header));
+    if (!partition.ptr || !offset.ptr || !h) return false;
+    if (count > 0) memcpy(h, r->headers, count * sizeof *h);
+    h[count++] = (struct header){slice_str(DEAD_LETTER_REASON),
+                                 slice_str(bad_reason_name(b->events[i].bad))};
+    h[count++] = (struct header){slice_str(DEAD_LETTER_DETAIL),
+                                 slice_str(b->events[i].detail)};
+    h[count++] =
+        (struct header){slice_str(DEAD_LETTER_TOPIC), slice_str(o->topic)};
+    h[count++] = (struct header){slice_str(DEAD_LETTER_PARTITION), partition};
+    h[count++] = (struct header){slice_str(DEAD_LETTER_OFFSET), offset};
+    o->messages[o->count++] = (struct message){
+        .output = OUTPUT_DEAD_LETTERS,
+        .timestamp_ms = r->timestamp_ms,
+        .key = r->key,
+        .value = r->value,
+        .headers = h,
+        .header_count = count,
+    };
+    return true;
+}
+
+static bool is_made(const struct outputs *o, enum output output)
+{
+    return !(o->ignores & (1u << output));
+}
+
+/* All messages of event i, or none when the arena is full. */
+static enum rc add_event(struct outputs *o, const struct batch *b, uint32_t i,
+                         bool *fits, struct err *e)
+{
+    const struct event *ev = &b->events[i];
+    bool scored = b->outcomes[i].scored;
+    bool fraud = scored && is_made(o, OUTPUT_FRAUD);
+    bool list = scored && ev->recommend && is_made(o, OUTPUT_RECOMMENDATIONS);
+    struct slice fraud_value, list_value;
+    *fits = true;
+    if (ev->bad != BAD_NONE) {
+        if (!ev->fold && is_made(o, OUTPUT_DEAD_LETTERS))
+            *fits = add_dead_letter(o, b, i);
+        return RC_OK;
+    }
+    if (fraud) {
+        tape_fraud(o, &o->tape, b, i);
+        TRY(encode_value(o, OUTPUT_FRAUD, &fraud_value, fits, e));
+    }
+    if (list && *fits) {
+        tape_list(o, &o->tape, b, i);
+        TRY(encode_value(o, OUTPUT_RECOMMENDATIONS, &list_value, fits, e));
+    }
+    if (!*fits) return RC_OK;
+    if (fraud) add_message(o, b, i, OUTPUT_FRAUD, fraud_value);
+    if (list) add_message(o, b, i, OUTPUT_RECOMMENDATIONS, list_value);
+    return RC_OK;
+}
+
+enum rc outputs_encode(struct outputs *o, const struct batch *b, uint32_t *next,
+                       const struct message **messages, uint32_t *count,
+                       struct err *e)
+{
+    uint32_t from = *next;
+    arena_reset(&o->arena);
+    o->count = 0;
+    for (; *next < b->count; (*next)++) {
+        bool fits;
+        TRY(add_event(o, b, *next, &fits, e));
+        if (!fits && *next == from)
+            return ERR(e, RC_STOP,
+                       "outputs: partition %d, offset %lld makes more than "
+                       "%zu bytes; lower recommend.items",
+                       b->records[from].partition,
+                       (long long)b->records[from].offset, o->arena.size);
+        if (!fits) break;
+    }
+    *messages = o->messages;
+    *count = o->count;
+    return RC_OK;
+}

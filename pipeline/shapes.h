@@ -1,0 +1,15 @@
+/* shapes.h - what a configuration makes of a user's row: one place, so that
+ * run, replay, train and inspect cannot differ. */
+#ifndef MILLRACE_SHAPES_H
+#define MILLRACE_SHAPES_H
+
+#include "config.h"
+#include "history.h"
+#include "windows.h"
+
+/* fields: enum train_field bits, from mapping_fields. Texts are lent by the
+ * configuration. */
+void shapes_init(struct history_shape *history, struct windows_shape *windows,
+                 const struct config *c, uint32_t fields);
+
+#endif

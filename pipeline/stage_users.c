@@ -1,0 +1,277 @@
+#include "stage_users.h"
+
+#include <math.h>
+
+struct stage_users {
+    struct stage_users_options o;
+    uint32_t features; /* F */
+    uint32_t window;   /* W of the model */
+    uint32_t list_max; /* K */
+    uint64_t batch;    /* number of the batch at hand, from 1 */
+
+    float *feature_rows;     /* (events_max, F) */
+    struct past_event *past; /* what requests read of histories */
+    size_t past_max, past_used;
+    struct score_request *requests; /* (events_max) */
+    struct score *scores;           /* (events_max) */
+    uint32_t *request_event;        /* (events_max) index in the batch */
+    uint32_t request_count;
+
+    struct top_k_request *top_k;  /* (events_max) */
+    uint32_t *list_request;       /* (events_max) whose list it is */
+    struct ranked *ranked;        /* (events_max, K) */
+    struct recommendation *lists; /* (events_max, K) */
+    uint32_t *excluded;           /* (events_max, history.events) */
+    uint64_t *items;              /* (history.events) of one user */
+    uint32_t list_count;
+};
+
+/* --- taking memory ------------------------------------------------------ */
+
+static enum rc take_scoring(struct stage_users *s, struct err *e)
+{
+    const struct model_info *info = model_info(s->o.model);
+    size_t n = s->o.events_max, k = s->o.policy->list_items;
+    s->window = info->window;
+    if (s->o.history->events_max / 2 < s->window)
+        return ERR(e, RC_STOP,
+                   "model: it reads up to %u events of a user, history.events "
+                   "is %u; set history.events = %u",
+                   2 * s->window, s->o.history->events_max, 2 * s->window);
+    if (info->feature_hash != windows_feature_hash(s->o.windows))
+        return ERR(e, RC_STOP,
+                   "model: it was trained on other window features than "
+                   "`windows`, role.amount, role.time and feature.numbers "
+                   "give; use the configuration it was trained with");
+    if (info->amount_scale != s->o.history->amount_scale)
+        return ERR(e, RC_STOP,
+                   "model: trained with role.amount.scale = %u, the "
+                   "configuration says %u",
+                   info->amount_scale, s->o.history->amount_scale);
+    s->list_max = (uint32_t)(k < info->items ? k : info->items);
+    k = s->list_max;
+    s->past_max = n * 2 * s->window;
+    s->past = calloc(s->past_max, sizeof *s->past);
+    s->requests = calloc(n, sizeof *s->requests);
+    s->scores = calloc(n, sizeof *s->scores);
+    s->request_event = calloc(n, sizeof *s->request_event);
+    s->top_k = calloc(n, sizeof *s->top_k);
+    s->list_request = calloc(n, sizeof *s->list_request);
+    s->ranked = calloc(n * k + 1, sizeof *s->ranked);
+    s->lists = calloc(n * k + 1, sizeof *s->lists);
+    s->excluded = calloc(n * s->o.history->events_max, sizeof *s->excluded);
+    s->items = calloc(s->o.history->events_max, sizeof *s->items);
+    if (s->past && s->requests && s->scores && s->request_event && s->top_k &&
+        s->list_request && s->ranked && s->lists && s->excluded && s->items)
+        return RC_OK;
+    return ERR(e, RC_STOP,
+               "users stage: no memory for batches of %zu events; lower "
+               "batch.events.max",
+               n);
+}
+
+enum rc stage_users_new(struct stage_users **out,
+                        const struct stage_users_options *o, struct err *e)
+{
+    struct stage_users *s = calloc(1, sizeof *s);
+    if (!s) return ERR(e, RC_STOP, "users stage: no memory");
+    s->o = *o;
+    s->features = windows_features(o->windows);
+    s->feature_rows =
+        calloc((size_t)o->events_max * (s->features + 1), sizeof(float));
+    if (!s->feature_rows) {
+        stage_users_free(s);
+        return ERR(e, RC_STOP, "users stage: no memory for feature rows");
+    }
+    if (o->model && take_scoring(s, e) != RC_OK) {
+        stage_users_free(s);
+        return e->rc;
+    }
+    *out = s;
+    return RC_OK;
+}
+
+void stage_users_free(struct stage_users *s)
+{
+    if (!s) return;
+    free(s->feature_rows);
+    free(s->past);
+    free(s->requests);
+    free(s->scores);
+    free(s->request_event);
+    free(s->top_k);
+    free(s->list_request);
+    free(s->ranked);
+    free(s->lists);
+    free(s->excluded);
+    free(s->items);
+    free(s);
+}
+
+/* --- events -> rows ----------------------------------------------------- */
+
+/* How many of the user's newest events the scorer must see for event n. The
+ * first event of a user in a batch asks the scorer; a later one only brings
+ * itself, unless the anchor moved between the two (I5). */
+static uint32_t events_to_copy(const struct stage_users *s,
+                               const struct user_state *us, uint64_t n,
+                               bool first)
+{
+    if (first) return scorer_events_needed(s->o.scorer, us->context, n);
+    if (history_start(n, s->window) == history_start(n - 1, s->window))
+        return 1;
+    return (uint32_t)(n - history_start(n, s->window) + 1);
+}
+
+static void gather_request(struct stage_users *s, struct batch *b, uint32_t i)
+{
+    struct user_state *us = b->users[i];
+    const struct outcome *o = &b->outcomes[i];
+    uint32_t count = events_to_copy(s, us, o->n, us->batch != s->batch);
+    struct past_event *past = &s->past[s->past_used];
+
+    assert(count <= s->past_max - s->past_used);
+    history_copy(s->o.history, &us->history, count, past);
+    s->past_used += count;
+    s->request_event[s->request_count] = i;
+    s->requests[s->request_count++] = (struct score_request){
+        .context = &us->context,
+        .n = o->n,
+        .events = past,
+        .event_count = count,
+        .features = o->features,
+    };
+    us->batch = s->batch;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* The items of the user's history that the model knows, in ascending order,
+ * each once. */
+static uint32_t gather_seen(struct stage_users *s, const struct user_state *us,
+                            uint32_t *out)
+{
+    uint32_t count = history_items(s->o.history, &us->history, s->items);
+    uint32_t found = 0, kept = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        int32_t index = model_item_index(s->o.model, s->items[i]);
+        if (index >= 0) out[found++] = (uint32_t)index;
+    }
+    qsort(out, found, sizeof *out, ascending);
+    for (uint32_t i = 0; i < found; i++)
+        if (kept == 0 || out[kept - 1] != out[i]) out[kept++] = out[i];
+    return kept;
+}
+
+/* A list to be made. What it leaves out is gathered now: an item of a later
+ * event of this batch is not yet seen. */
+static void gather_list(struct stage_users *s, struct batch *b, uint32_t i)
+{
+    uint32_t c = s->list_count++;
+    uint32_t *excluded = &s->excluded[(size_t)c * s->o.history->events_max];
+    s->list_request[c] = s->request_count - 1;
+    s->top_k[c] = (struct top_k_request){
+        .excluded = excluded,
+        .excluded_count =
+            s->o.policy->list_seen ? 0 : gather_seen(s, b->users[i], excluded),
+        .out = &s->ranked[(size_t)c * s->list_max],
+    };
+}
+
+static void apply_event(struct stage_users *s, struct state *st,
+                        struct batch *b, uint32_t i)
+{
+    struct event *ev = &b->events[i];
+    struct user_state *us = b->users[i];
+    struct outcome *o = &b->outcomes[i];
+    float *row = &s->feature_rows[(size_t)i * s->features];
+
+    o->n = us->history.events_total;
+    if (!history_apply(s->o.history, &us->history, b->records[i].offset,
+                       &ev->past))
+        return; /* I3: a redelivery */
+    o->applied = true;
+    o->tiled = windows_apply(s->o.windows, us->windows, &ev->past, row);
+    o->features = row;
+    ev->recommend = decide_list(s->o.policy, ev, &us->listed_ms);
+    state_touched(st, us, b->records[i].offset);
+    if (!s->o.model || ev->fold) return;
+    o->scored = true;
+    gather_request(s, b, i);
+    if (ev->recommend && s->o.lists) gather_list(s, b, i);
+}
+
+void stage_users_apply(struct stage_users *s, struct state *st, struct batch *b)
+{
+    s->batch++;
+    s->past_used = 0;
+    s->request_count = 0;
+    s->list_count = 0;
+    for (uint32_t i = 0; i < b->count; i++)
+        if (b->events[i].bad == BAD_NONE) apply_event(s, st, b, i);
+}
+
+/* --- rows -> scores and lists ------------------------------------------- */
+
+static enum rc check_score(const struct stage_users *s, const struct batch *b,
+                           uint32_t i, struct err *e)
+{
+    const struct outcome *o = &b->outcomes[i];
+    bool has_fraud = model_info(s->o.model)->has_fraud;
+    if (isfinite(o->anomaly) && (!has_fraud || isfinite(o->fraud)))
+        return RC_OK;
+    return ERR(e, RC_STOP,
+               "model %s: the score of partition %d, offset %lld is not "
+               "finite (fraud %g, anomaly %g); use another model and report "
+               "this one",
+               model_info(s->o.model)->hash, b->records[i].partition,
+               (long long)b->records[i].offset, (double)o->fraud,
+               (double)o->anomaly);
+}
+
+static enum rc score_requests(struct stage_users *s, struct batch *b,
+                              struct err *e)
+{
+    scorer_score(s->o.scorer, s->requests, s->scores, s->request_count);
+    for (uint32_t r = 0; r < s->request_count; r++) {
+        uint32_t i = s->request_event[r];
+        struct outcome *o = &b->outcomes[i];
+        o->fraud = s->scores[r].fraud;
+        o->anomaly = s->scores[r].anomaly;
+        o->hidden = s->scores[r].hidden;
+        TRY(check_score(s, b, i, e));
+    }
+    return RC_OK;
+}
+
+static void name_list(struct stage_users *s, struct batch *b, uint32_t c)
+{
+    const struct top_k_request *t = &s->top_k[c];
+    struct recommendation *list = &s->lists[(size_t)c * s->list_max];
+    struct outcome *o = &b->outcomes[s->request_event[s->list_request[c]]];
+    for (uint32_t k = 0; k < t->found; k++)
+        list[k] = (struct recommendation){
+            .item = model_item_name(s->o.model, t->out[k].item),
+            .score = t->out[k].score,
+        };
+    o->list = list;
+    o->list_count = t->found;
+}
+
+enum rc stage_users_forward(struct stage_users *s, struct batch *b,
+                            struct err *e)
+{
+    if (s->request_count == 0) return RC_OK;
+    TRY(score_requests(s, b, e));
+    for (uint32_t c = 0; c < s->list_count; c++)
+        s->top_k[c].hidden = s->scores[s->list_request[c]].hidden;
+    if (s->list_count > 0)
+        scorer_top_k(s->o.scorer, s->top_k, s->list_count, s->list_max);
+    for (uint32_t c = 0; c < s->list_count; c++)
+        name_list(s, b, c);
+    return RC_OK;
+}

@@ -1,0 +1,42 @@
+/* stage_users.h - the users stage: events into their users' rows, rows into
+ * scores and lists.
+ *
+ * Order    Events are applied in batch order, which is offset order for each
+ *          user (I4). What an event needs of its user's history is copied at
+ *          that moment, so a later event of the same batch cannot be seen by
+ *          an earlier one.
+ * Memory   Taken at stage_users_new, for the largest batch. What outcomes
+ *          point to lives until the next call of stage_users_apply.
+ * Threads  One worker thread. */
+#ifndef MILLRACE_STAGE_USERS_H
+#define MILLRACE_STAGE_USERS_H
+
+#include "decide.h"
+#include "state.h"
+
+struct stage_users_options {
+    const struct policy *policy;         /* lent */
+    const struct history_shape *history; /* lent: those of the state */
+    const struct windows_shape *windows;
+    const struct model *model; /* NULL: rows only, no scores */
+    struct scorer *scorer;     /* NULL with model NULL */
+    uint32_t events_max;
+    bool lists; /* somebody wants recommendations */
+};
+
+struct stage_users;
+enum rc stage_users_new(struct stage_users **out,
+                        const struct stage_users_options *o,
+                        struct err *e) MUST_USE;
+void stage_users_free(struct stage_users *s);
+
+/* Events -> rows: histories, windows, feature rows; who gets a list. */
+void stage_users_apply(struct stage_users *s, struct state *st,
+                       struct batch *b);
+
+/* Rows -> scores and lists. RC_STOP for a score that is not finite: the
+ * model is broken, and nothing it says may go out. */
+enum rc stage_users_forward(struct stage_users *s, struct batch *b,
+                            struct err *e) MUST_USE;
+
+#endif

@@ -1,0 +1,111 @@
+#include "tally.h"
+
+#include "log.h"
+
+enum { TALLY_PARTITIONS_MAX = 4096 };
+
+static void tally_bad(struct worker_metrics *m, const char *topic,
+                      const struct record *r, const struct event *ev)
+{
+    metrics_dead_letter(m, ev->bad);
+    LOG(WARN, "BADEVENT",
+        "topic=%s partition=%d offset=%lld reason=%s detail=\"%s\"", topic,
+        r->partition, (long long)r->offset, bad_reason_name(ev->bad),
+        ev->detail);
+}
+
+static void tally_latency(struct worker_metrics *m, const struct batch *b)
+{
+    struct timespec t;
+    int64_t now_ms, newest_ms = -1;
+    (void)clock_gettime(CLOCK_REALTIME, &t);
+    now_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    for (uint32_t i = 0; i < b->count; i++) {
+        int64_t at_ms = b->records[i].timestamp_ms;
+        if (at_ms < 0 || !b->outcomes[i].scored) continue;
+        if (at_ms > newest_ms) newest_ms = at_ms;
+        if (at_ms <= now_ms)
+            metrics_time(m, TIME_event_latency,
+                         (uint64_t)(now_ms - at_ms) * 1000000);
+    }
+    /* Nothing came: nothing waits. */
+    if (b->count == 0)
+        metrics_gauge(m, GAUGE_lag_seconds, 0);
+    else if (newest_ms >= 0)
+        metrics_gauge(m, GAUGE_lag_seconds,
+                      newest_ms < now_ms ? (double)(now_ms - newest_ms) / 1e3
+                                         : 0);
+}
+
+void tally_batch(struct worker_metrics *m, const char *topic,
+                 const struct batch *b, bool finite)
+{
+    uint64_t folded = 0, scored = 0, repeated = 0, lists = 0, flagged = 0,
+             late = 0, tiled = 0, bytes = 0;
+    for (uint32_t i = 0; i < b->count; i++) {
+        const struct event *ev = &b->events[i];
+        const struct outcome *o = &b->outcomes[i];
+        bytes += b->records[i].value.len;
+        if (ev->bad != BAD_NONE) {
+            if (!ev->fold) tally_bad(m, topic, &b->records[i], ev);
+            continue;
+        }
+        folded += o->applied && ev->fold;
+        scored += o->scored;
+        repeated += !o->applied;
+        lists += o->list_count > 0;
+        flagged += o->flagged;
+        tiled += o->tiled;
+        late += o->applied && (ev->past.flags & PAST_LATE);
+    }
+    metrics_add(m, COUNT_events, b->count);
+    metrics_add(m, COUNT_bytes_in, bytes);
+    metrics_add(m, COUNT_events_folded, folded);
+    metrics_add(m, COUNT_events_scored, scored);
+    metrics_add(m, COUNT_events_repeated, repeated);
+    metrics_add(m, COUNT_events_late, late);
+    metrics_add(m, COUNT_users_tiled, tiled);
+    metrics_add(m, COUNT_outputs_fraud, scored);
+    metrics_add(m, COUNT_outputs_recommendations, lists);
+    metrics_add(m, COUNT_outputs_flagged, flagged);
+    if (!finite) tally_latency(m, b);
+}
+
+static void tally_partitions(struct worker_metrics *m, const struct state *st)
+{
+    struct partition *at[TALLY_PARTITIONS_MAX];
+    uint32_t count = state_partitions(st, at, TALLY_PARTITIONS_MAX);
+    uint32_t folding = 0;
+    int64_t behind = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        folding += at[i]->next < at[i]->committed;
+        if (at[i]->next > at[i]->checkpoint)
+            behind += at[i]->next - at[i]->checkpoint;
+    }
+    metrics_gauge(m, GAUGE_partitions, count);
+    metrics_gauge(m, GAUGE_partitions_folding, folding);
+    metrics_gauge(m, GAUGE_checkpoint_lag_events, (double)behind);
+}
+
+void tally_rows(struct worker_metrics *m, struct state *st,
+                const struct scorer *scorer)
+{
+    struct state_stats s = state_stats(st);
+    tally_partitions(m, st);
+    metrics_total(m, COUNT_state_hits, s.hits_total);
+    metrics_total(m, COUNT_state_misses, s.misses_total);
+    metrics_total(m, COUNT_state_evictions, s.evictions_total);
+    metrics_total(m, COUNT_state_rows_written, s.rows_written_total);
+    metrics_gauge(m, GAUGE_state_cache_bytes, (double)s.cache_bytes);
+    metrics_gauge(m, GAUGE_state_rows, (double)(s.rows - s.dirty_rows));
+    metrics_gauge(m, GAUGE_state_rows_dirty, (double)s.dirty_rows);
+    if (scorer) {
+        struct scorer_stats c = scorer_stats(scorer);
+        metrics_total(m, COUNT_context_hits, c.hits_total);
+        metrics_total(m, COUNT_context_misses, c.misses_total);
+        metrics_total(m, COUNT_context_evictions, c.evictions_total);
+        metrics_total(m, COUNT_model_tokens, c.tokens_total);
+        metrics_gauge(m, GAUGE_context_bytes, (double)c.context_bytes);
+        metrics_gauge(m, GAUGE_contexts, c.contexts);
+    }
+}

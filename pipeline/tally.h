@@ -1,0 +1,19 @@
+/* tally.h - what a batch and the rows behind it add to a worker's metrics.
+ *
+ * Threads  The worker's thread. */
+#ifndef MILLRACE_TALLY_H
+#define MILLRACE_TALLY_H
+
+#include "metrics.h"
+#include "state.h"
+
+/* A batch whose outputs are under way. Bad events are logged too. finite: a
+ * replay, whose log's clock is not this machine's. */
+void tally_batch(struct worker_metrics *m, const char *topic,
+                 const struct batch *b, bool finite);
+
+/* Rows and contexts as they stand after a commit. scorer may be NULL. */
+void tally_rows(struct worker_metrics *m, struct state *st,
+                const struct scorer *scorer);
+
+#endif

@@ -1,0 +1,501 @@
+/* The spine. Begin at worker_step, at the end of this file.
+ *
+ *     poll -> decode -> recall -> append -> forward -> decide
+ *          -> encode -> produce -> commit -> checkpoint
+ *
+ * I1  A consumed offset is committed only with every output made from it: in
+ *     the same Kafka transaction (exactly once) or after their
+ *     acknowledgement (at least once).
+ * I2  RocksDB holds states only as of a commit. A row carries the offset of
+ *     the last event applied to it. It may lag Kafka; it never leads it.
+ * I3  State is a fold over the log. Recovery applies the events between
+ *     checkpoint and committed offset without output, at start, after a
+ *     rebalance and after a failed batch alike. Applying an event twice does
+ *     nothing. A crash never wipes a store.
+ * I4  Events of one user are applied in offset order, and every score is
+ *     what it would be if events came in batches of one.
+ * I5  What depends on a model is never stored: it is rebuilt from the
+ *     history. A score is the same bits whether cached or recomputed, in a
+ *     batch of 1 or 1,000, with one worker or eight, live or replayed.
+ * I6  A bad event is marked in its batch and goes to the dead letters with
+ *     its reason; it never stops its neighbours.
+ * I7  A rebalance callback only records. Gathering stops, the worker
+ *     finishes the batch, commits and hands over (revoked) or aborts and
+ *     discards (lost), and only then assigns or unassigns. It may come in
+ *     the middle of gathering a batch, never while a step runs.
+ * I8  Time is event time. The wall clock decides only when to commit and
+ *     when to give up waiting. */
+#include "worker.h"
+
+#include <time.h>
+
+#include "hash.h"
+#include "log.h"
+#include "outputs.h"
+#include "shapes.h"
+#include "stage_users.h"
+#include "tally.h"
+
+enum {
+    PARTITIONS_MAX = 4096,      /* of one worker */
+    SCRATCH_EVENT_BYTES = 4096, /* texts that decoding makes of numbers */
+    PAUSE_MAX_MS = 2000,        /* between two rewinds */
+    TAKE_OVER_WAIT_MS = 30000,  /* for another worker to let a partition go */
+    TAKE_OVER_PAUSE_MS = 10,
+};
+
+struct worker {
+    struct worker_options o;
+    struct policy policy;
+    struct scorer *scorer; /* NULL: no model */
+    struct state *state;
+    struct stage_users *stage;
+    struct outputs *outputs;
+    struct batch batch;
+
+    struct partition *partitions[PARTITIONS_MAX]; /* owned */
+    struct source_position positions[PARTITIONS_MAX];
+    uint32_t partition_count;
+    bool folding; /* some partition is below its committed offset */
+
+    uint64_t since_commit; /* records gone through since the last commit */
+    int64_t committed_at_ms;
+    uint32_t failures; /* rewinds since a commit went well */
+    uint64_t step_from_ns;
+};
+
+/* --- clocks ------------------------------------------------------------- */
+
+static int64_t now_ms(void)
+{
+    return (int64_t)(metrics_now_ns() / 1000000);
+}
+
+static void pause_ms(int64_t ms)
+{
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    (void)nanosleep(&t, NULL);
+}
+
+/* Runs a step of steps.def and notes its time; leaves the function if the
+ * step did not go well. */
+#define STEP(name, call)                                                       \
+    do {                                                                       \
+        enum rc step_rc_ = (call);                                             \
+        metrics_step(w->o.metrics, STEP_##name, &w->step_from_ns);             \
+        if (step_rc_ != RC_OK) return step_rc_;                                \
+    } while (0)
+
+/* --- partitions --------------------------------------------------------- */
+
+static bool folding(const struct partition *p)
+{
+    return p->next < p->committed;
+}
+
+static void look_at_partitions(struct worker *w)
+{
+    w->partition_count =
+        state_partitions(w->state, w->partitions, PARTITIONS_MAX);
+    w->folding = false;
+    for (uint32_t i = 0; i < w->partition_count; i++)
+        w->folding = w->folding || folding(w->partitions[i]);
+}
+
+/* Where every partition is read from next. */
+static uint32_t next_positions(struct worker *w)
+{
+    for (uint32_t i = 0; i < w->partition_count; i++)
+        w->positions[i] = (struct source_position){
+            .input = w->partitions[i]->input,
+            .partition = w->partitions[i]->id,
+            .offset = w->partitions[i]->next,
+        };
+    return w->partition_count;
+}
+
+/* What a commit adds: nothing of a partition that is below its committed
+ * offset, nothing of one that stands where it stood. */
+static uint32_t commit_positions(struct worker *w)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < w->partition_count; i++) {
+        const struct partition *p = w->partitions[i];
+        if (p->next <= p->committed) continue;
+        w->positions[n++] = (struct source_position){
+            .input = p->input, .partition = p->id, .offset = p->next};
+    }
+    return n;
+}
+
+/* --- commit ------------------------------------------------------------- */
+
+static bool commits_when_idle(const struct worker *w)
+{
+    /* Exactly once: readers see outputs with the commit, so do not let them
+     * wait. At least once: they have them already. */
+    return w->o.finite || w->o.config->delivery == EXACTLY_ONCE;
+}
+
+static int64_t commit_in_ms(const struct worker *w)
+{
+    int64_t left = w->committed_at_ms + w->o.config->commit_interval - now_ms();
+    return left > 0 ? left : 0;
+}
+
+static bool commit_due(const struct worker *w)
+{
+    if (w->since_commit == 0) return false;
+    if (w->batch.count == 0 && commits_when_idle(w)) return true;
+    return commit_in_ms(w) == 0 || state_full(w->state);
+}
+
+/* Outputs and the offsets of their inputs become final together (I1); what
+ * is in memory is then as of a commit, and may be stored (I2). */
+static enum rc commit(struct worker *w, struct err *e)
+{
+    uint32_t n = commit_positions(w);
+    if (n > 0) {
+        TRY(sink_commit(w->o.sink, w->positions, n, e));
+        metrics_add(w->o.metrics, COUNT_commits, 1);
+    }
+    state_committed(w->state);
+    w->since_commit = 0;
+    w->failures = 0;
+    w->committed_at_ms = now_ms();
+    tally_rows(w->o.metrics, w->state, w->scorer);
+    return RC_OK;
+}
+
+/* --- assignment (I7): only between batches ------------------------------ */
+
+/* Another worker of this process may not have let go yet. */
+static enum rc open_partition(struct worker *w, const struct source_change *c,
+                              struct source_position *at, struct err *e)
+{
+    struct partition_log log = {
+        .cluster_id = c->cluster_id,
+        .partitions = c->partitions,
+        .log_start = at->log_start,
+        .log_end = at->log_end,
+        .committed = at->committed,
+    };
+    int64_t until = now_ms() + TAKE_OVER_WAIT_MS;
+    struct partition *p = state_partition(w->state, at->input, at->partition);
+    enum rc rc = RC_OK;
+    while (!p) {
+        rc = state_open_partition(w->state, at->input, at->partition, &log, &p,
+                                  e);
+        if (rc != RC_AGAIN || now_ms() >= until) break;
+        pause_ms(TAKE_OVER_PAUSE_MS);
+    }
+    if (!p) return rc == RC_AGAIN ? RC_STOP : rc;
+    at->offset = p->next;
+    return RC_OK;
+}
+
+static enum rc take_over(struct worker *w, struct source_change *c,
+                         struct err *e)
+{
+    if (w->partition_count + c->count > PARTITIONS_MAX)
+        return ERR(e, RC_STOP,
+                   "worker: %u partitions, one worker takes at most %d; raise "
+                   "`workers` or add hosts",
+                   w->partition_count + c->count, PARTITIONS_MAX);
+    for (uint32_t i = 0; i < c->count; i++)
+        TRY(open_partition(w, c, &c->positions[i], e));
+    TRY(source_assign(w->o.source, c->positions, c->count, e));
+    look_at_partitions(w);
+    metrics_add(w->o.metrics, COUNT_rebalances, 1);
+    LOG(INFO, "ASSIGNED", "topic=%s partitions=%u", w->o.topic, c->count);
+    return RC_OK;
+}
+
+static enum rc close_partitions(struct worker *w, bool keep, struct err *e)
+{
+    for (uint32_t i = 0; i < w->partition_count; i++)
+        TRY(state_close_partition(w->state, w->partitions[i], keep, e));
+    look_at_partitions(w);
+    w->since_commit = 0;
+    return source_unassign(w->o.source, e);
+}
+
+/* Lost: others may have these partitions already. */
+static enum rc discard(struct worker *w, struct err *e)
+{
+    LOG(WARN, "LOST", "topic=%s partitions=%u", w->o.topic, w->partition_count);
+    TRY(sink_abort(w->o.sink, e));
+    return close_partitions(w, false, e);
+}
+
+/* Revoked, or the end of the run: commit, write, let go. */
+static enum rc hand_over(struct worker *w, struct err *e)
+{
+    enum rc rc = commit(w, e);
+    if (rc == RC_AGAIN) {
+        LOG(WARN, "HANDOVER", "commit failed, work is discarded: %s", e->text);
+        return discard(w, e);
+    }
+    if (rc != RC_OK) return rc;
+    return close_partitions(w, true, e);
+}
+
+static enum rc take_changes(struct worker *w, struct err *e)
+{
+    for (;;) {
+        struct source_change c;
+        TRY(source_change(w->o.source, &c, e));
+        switch (c.kind) {
+        case SOURCE_NO_CHANGE:
+            return RC_OK;
+        case SOURCE_ASSIGNED:
+            TRY(take_over(w, &c, e));
+            break;
+        case SOURCE_REVOKED:
+            TRY(hand_over(w, e));
+            break;
+        case SOURCE_LOST:
+            TRY(discard(w, e));
+            break;
+        }
+    }
+}
+
+/* --- the batch ---------------------------------------------------------- */
+
+/* A poll that has outputs to commit behind it must not sleep over them. */
+static uint32_t poll_wait_ms(const struct worker *w)
+{
+    int64_t wait_ms = w->o.config->poll_wait_ms;
+    if (w->since_commit == 0) return (uint32_t)wait_ms;
+    if (commits_when_idle(w)) return 0;
+    return (uint32_t)(commit_in_ms(w) < wait_ms ? commit_in_ms(w) : wait_ms);
+}
+
+/* True if event i is for this worker. Records of a partition that has been
+ * handed over may still come out of a queue. */
+static bool is_ours(const struct worker *w, const struct event *ev,
+                    const struct partition *p)
+{
+    if (!p) return false;
+    if (w->o.share_count <= 1) return true;
+    if (ev->bad != BAD_NONE) return w->o.share_index == 0;
+    return hash_mix(hash64(ev->user)) % w->o.share_count == w->o.share_index;
+}
+
+/* Finds the owner of every record, moves its partition on, and closes the
+ * gaps that others' records leave. */
+static void keep_ours(struct worker *w)
+{
+    struct batch *b = &w->batch;
+    uint32_t kept = 0, all = b->count;
+    for (uint32_t i = 0; i < all; i++) {
+        const struct record *r = &b->records[i];
+        struct event *ev = &b->events[i];
+        struct partition *p = state_partition(w->state, r->input, r->partition);
+        if (p) {
+            ev->fold = r->offset < p->committed; /* I3 */
+            p->next = r->offset + 1;
+        }
+        if (!is_ours(w, ev, p)) continue;
+        b->partitions[kept] = p;
+        if (kept != i) {
+            b->records[kept] = *r;
+            b->events[kept] = *ev;
+        }
+        kept++;
+    }
+    memset(&b->events[kept], 0, (all - kept) * sizeof *b->events);
+    b->count = kept;
+    w->since_commit += all;
+}
+
+static enum rc send_outputs(struct worker *w, struct err *e)
+{
+    const struct message *messages;
+    uint32_t n, next = 0;
+    while (next < w->batch.count) {
+        STEP(encode,
+             outputs_encode(w->outputs, &w->batch, &next, &messages, &n, e));
+        STEP(produce, n == 0 ? RC_OK : sink_send(w->o.sink, messages, n, e));
+    }
+    return RC_OK;
+}
+
+static enum rc observe(struct worker *w, struct err *e)
+{
+    const struct batch *b = &w->batch;
+    tally_batch(w->o.metrics, w->o.topic, b, w->o.finite);
+    if (w->folding) look_at_partitions(w);
+    if (!w->o.observe || b->count == 0) return RC_OK;
+    return w->o.observe(w->o.observer, b, e);
+}
+
+/* After a failure: what was sent is taken back, rows ahead of the commit are
+ * forgotten, and the log is read again from where they stand: the path that
+ * a restart takes (I3). */
+static enum rc rewind_to_commit(struct worker *w, struct err *e)
+{
+    int64_t wait_ms = 0;
+    metrics_add(w->o.metrics, COUNT_rewinds, 1);
+    LOG(WARN, "REWIND", "topic=%s failures=%u: %s", w->o.topic, w->failures + 1,
+        e->text);
+    if (++w->failures >= WORKER_FAILURES_MAX) {
+        (void)err_context(e, "worker: %d failures without a commit between",
+                          WORKER_FAILURES_MAX);
+        return RC_STOP;
+    }
+    if (w->failures > 1) wait_ms = INT64_C(25) << (w->failures - 1);
+    pause_ms(wait_ms < PAUSE_MAX_MS ? wait_ms : PAUSE_MAX_MS);
+    source_release(w->o.source);
+    batch_reset(&w->batch);
+    TRY(sink_abort(w->o.sink, e));
+    state_rewind(w->state);
+    look_at_partitions(w);
+    w->since_commit = 0;
+    if (w->partition_count == 0) return RC_OK;
+    return source_seek(w->o.source, w->positions, next_positions(w), e);
+}
+
+static enum worker_phase phase(const struct worker *w)
+{
+    if (w->partition_count == 0) return PHASE_STARTING;
+    return w->folding ? PHASE_FOLDING : PHASE_SCORING;
+}
+
+/* --- the spine ---------------------------------------------------------- */
+
+static enum rc spine(struct worker *w, struct err *e)
+{
+    struct batch *b = &w->batch;
+    TRY(take_changes(w, e)); /* I7 */
+    metrics_phase(w->o.metrics, phase(w));
+    batch_reset(b);
+    w->step_from_ns = metrics_now_ns();
+    STEP(poll, source_poll(w->o.source, b, poll_wait_ms(w), e));
+    STEP(decode, (event_decode(w->o.mapping, b), RC_OK)); /* I6 */
+    keep_ours(w);
+    STEP(recall, state_recall(w->state, b, e));
+    STEP(append, (stage_users_apply(w->stage, w->state, b), RC_OK)); /* I4 */
+    STEP(forward, stage_users_forward(w->stage, b, e));              /* I5 */
+    STEP(decide, (decide(&w->policy, b), RC_OK));
+    TRY(send_outputs(w, e)); /* encode, produce */
+    TRY(observe(w, e));
+    source_release(w->o.source);
+    if (!commit_due(w)) return RC_OK;
+    w->step_from_ns = metrics_now_ns();
+    STEP(commit, commit(w, e));                             /* I1 */
+    STEP(checkpoint, state_checkpoint(w->state, false, e)); /* I2 */
+    return RC_OK;
+}
+
+enum rc worker_step(struct worker *w, struct err *e)
+{
+    enum rc rc = spine(w, e);
+    return rc == RC_AGAIN ? rewind_to_commit(w, e) : rc;
+}
+
+enum rc worker_run(struct worker *w, const atomic_bool *stop, struct err *e)
+{
+    while (!atomic_load(stop) &&
+           (!source_ended(w->o.source) || w->since_commit > 0))
+        TRY(worker_step(w, e));
+    metrics_phase(w->o.metrics, PHASE_DRAINING);
+    return hand_over(w, e);
+}
+
+/* --- taking and giving back --------------------------------------------- */
+
+static enum rc take_scorer(struct worker *w, struct err *e)
+{
+    const struct scorer_limits limits = {
+        .context_bytes_max = w->o.context_bytes_max,
+        .events_max = w->o.config->batch_events_max,
+        .k_max = w->o.config->recommend_items,
+    };
+    if (!w->o.model) return RC_OK;
+    return scorer_new(&w->scorer, w->o.model, limits, e);
+}
+
+static enum rc take_state(struct worker *w, struct err *e)
+{
+    const struct config *c = w->o.config;
+    struct state_options o = {
+        .cache_bytes = w->o.cache_bytes,
+        .checkpoint_rows = c->state_checkpoint_rows,
+        .checkpoint_age_ms = (uint32_t)c->state_checkpoint_age,
+        .user_bytes_max = c->user_bytes_max,
+        .scorer = w->scorer,
+        .stage = "users",
+        .topic = w->o.topic,
+    };
+    shapes_init(&o.history, &o.windows, c, mapping_fields(w->o.mapping));
+    return state_new(&w->state, w->o.store, &o, e);
+}
+
+static enum rc take_stage(struct worker *w, struct err *e)
+{
+    const struct stage_users_options o = {
+        .policy = &w->policy,
+        .history = state_history_shape(w->state),
+        .windows = state_windows_shape(w->state),
+        .model = w->o.model,
+        .scorer = w->scorer,
+        .events_max = w->o.config->batch_events_max,
+        .lists = w->o.observe ||
+                 !(w->o.sink->ignores & (1u << OUTPUT_RECOMMENDATIONS)),
+    };
+    return stage_users_new(&w->stage, &o, e);
+}
+
+enum rc worker_new(struct worker **out, const struct worker_options *o,
+                   struct err *e)
+{
+    struct worker *w = calloc(1, sizeof *w);
+    const struct config *c = o->config;
+    enum rc rc;
+    if (!w) return ERR(e, RC_STOP, "worker: no memory");
+    w->o = *o;
+    policy_init(&w->policy, c);
+    w->committed_at_ms = now_ms();
+    rc = batch_init(&w->batch, c->batch_events_max,
+                    (size_t)c->batch_events_max * SCRATCH_EVENT_BYTES, e);
+    if (rc == RC_OK) rc = take_scorer(w, e);
+    if (rc == RC_OK) rc = take_state(w, e);
+    if (rc == RC_OK) rc = take_stage(w, e);
+    if (rc == RC_OK)
+        rc = outputs_new(&w->outputs, c, o->model, o->topic, o->sink->ignores,
+                         e);
+    if (rc != RC_OK) {
+        worker_free(w);
+        return rc;
+    }
+    *out = w;
+    return RC_OK;
+}
+
+void worker_free(struct worker *w)
+{
+    if (!w) return;
+    outputs_free(w->outputs);
+    stage_users_free(w->stage);
+    if (w->state) state_free(w->state); /* tells the scorer: before it */
+    if (w->scorer) scorer_free(w->scorer);
+    batch_fini(&w->batch);
+    free(w);
+}
+
+struct state *worker_state(const struct worker *w)
+{
+    return w->state;
+}
+
+const struct scorer *worker_scorer(const struct worker *w)
+{
+    return w->scorer;
+}
+
+const struct schema *worker_schema(const struct worker *w, enum output output)
+{
+    return outputs_schema(w->outputs, output);
+}
