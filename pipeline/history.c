@@ -25,6 +25,7 @@ enum {
     VERSION = 1,
     HEAD_BYTES = 4 + 4 + 4 * 8 + 16,
     EVENT_FIXED_BYTES = 8 + 8 + 8 + 4,
+    ITEM_AT = EVENT_FIXED_BYTES, /* the first of those that may be left out */
     CAPACITY_FIRST = 4,
     FIELDS_STORED = TRAIN_ITEM | TRAIN_TYPE | TRAIN_CATEGORY | TRAIN_CHANNEL |
                     TRAIN_AMOUNT,
@@ -180,6 +181,19 @@ bool history_apply(const struct history_shape *s, struct history *h,
     h->events_total++;
     h->applied_offset = offset;
     return true;
+}
+
+uint32_t history_items(const struct history_shape *s, const struct history *h,
+                       uint64_t *out)
+{
+    for (uint32_t i = 0; i < h->count; i++) {
+        uint32_t slot = h->first + i;
+        if (slot >= h->capacity) slot -= h->capacity;
+        out[i] = s->fields & TRAIN_ITEM
+                     ? get_u64(h->packed + (size_t)slot * s->stride + ITEM_AT)
+                     : 0;
+    }
+    return h->count;
 }
 
 void history_copy(const struct history_shape *s, const struct history *h,

@@ -211,33 +211,55 @@ static enum rc take_over(struct worker *w, struct source_change *c,
     return RC_OK;
 }
 
-static enum rc close_partitions(struct worker *w, bool keep, struct err *e)
+/* c NULL: all of them. */
+static enum rc close_partitions(struct worker *w, const struct source_change *c,
+                                bool keep, struct err *e)
 {
-    for (uint32_t i = 0; i < w->partition_count; i++)
+    for (uint32_t i = 0; !c && i < w->partition_count; i++)
         TRY(state_close_partition(w->state, w->partitions[i], keep, e));
+    for (uint32_t i = 0; c && i < c->count; i++) {
+        struct partition *p = state_partition(w->state, c->positions[i].input,
+                                              c->positions[i].partition);
+        if (p) TRY(state_close_partition(w->state, p, keep, e));
+    }
     look_at_partitions(w);
-    w->since_commit = 0;
     return source_unassign(w->o.source, e);
 }
 
-/* Lost: others may have these partitions already. */
-static enum rc discard(struct worker *w, struct err *e)
+/* What was sent is taken back, rows ahead of the commit are forgotten, and
+ * the log is read again from where they stand (I3). */
+static enum rc rewind_partitions(struct worker *w, struct err *e)
+{
+    uint32_t n;
+    state_rewind(w->state);
+    w->since_commit = 0;
+    look_at_partitions(w);
+    n = next_positions(w);
+    return n == 0 ? RC_OK : source_seek(w->o.source, w->positions, n, e);
+}
+
+/* Lost: others may have these partitions already. What was sent for the
+ * partitions that stay is taken back with the rest, so they start again. */
+static enum rc discard(struct worker *w, const struct source_change *c,
+                       struct err *e)
 {
     LOG(WARN, "LOST", "topic=%s partitions=%u", w->o.topic, w->partition_count);
     TRY(sink_abort(w->o.sink, e));
-    return close_partitions(w, false, e);
+    TRY(close_partitions(w, c, false, e));
+    return rewind_partitions(w, e);
 }
 
 /* Revoked, or the end of the run: commit, write, let go. */
-static enum rc hand_over(struct worker *w, struct err *e)
+static enum rc hand_over(struct worker *w, const struct source_change *c,
+                         struct err *e)
 {
     enum rc rc = commit(w, e);
     if (rc == RC_AGAIN) {
         LOG(WARN, "HANDOVER", "commit failed, work is discarded: %s", e->text);
-        return discard(w, e);
+        return discard(w, c, e);
     }
     if (rc != RC_OK) return rc;
-    return close_partitions(w, true, e);
+    return close_partitions(w, c, true, e);
 }
 
 static enum rc take_changes(struct worker *w, struct err *e)
@@ -252,10 +274,10 @@ static enum rc take_changes(struct worker *w, struct err *e)
             TRY(take_over(w, &c, e));
             break;
         case SOURCE_REVOKED:
-            TRY(hand_over(w, e));
+            TRY(hand_over(w, &c, e));
             break;
         case SOURCE_LOST:
-            TRY(discard(w, e));
+            TRY(discard(w, &c, e));
             break;
         }
     }
@@ -331,9 +353,7 @@ static enum rc observe(struct worker *w, struct err *e)
     return w->o.observe(w->o.observer, b, e);
 }
 
-/* After a failure: what was sent is taken back, rows ahead of the commit are
- * forgotten, and the log is read again from where they stand: the path that
- * a restart takes (I3). */
+/* After a failure: the path that a restart takes. */
 static enum rc rewind_to_commit(struct worker *w, struct err *e)
 {
     int64_t wait_ms = 0;
@@ -350,11 +370,7 @@ static enum rc rewind_to_commit(struct worker *w, struct err *e)
     source_release(w->o.source);
     batch_reset(&w->batch);
     TRY(sink_abort(w->o.sink, e));
-    state_rewind(w->state);
-    look_at_partitions(w);
-    w->since_commit = 0;
-    if (w->partition_count == 0) return RC_OK;
-    return source_seek(w->o.source, w->positions, next_positions(w), e);
+    return rewind_partitions(w, e);
 }
 
 static enum worker_phase phase(const struct worker *w)
@@ -401,7 +417,7 @@ enum rc worker_run(struct worker *w, const atomic_bool *stop, struct err *e)
            (!source_ended(w->o.source) || w->since_commit > 0))
         TRY(worker_step(w, e));
     metrics_phase(w->o.metrics, PHASE_DRAINING);
-    return hand_over(w, e);
+    return hand_over(w, NULL, e);
 }
 
 /* --- taking and giving back --------------------------------------------- */
