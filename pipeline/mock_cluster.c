@@ -11,11 +11,16 @@ enum rc mock_cluster_start(struct mock_cluster **out, uint32_t brokers,
                            struct err *e)
 {
     struct mock_cluster *m = calloc(1, sizeof *m);
+    rd_kafka_conf_t *conf;
     char text[512];
 
     if (!m) return ERR(e, RC_STOP, "in-process cluster: no memory");
-    m->rk = rd_kafka_new(RD_KAFKA_PRODUCER, NULL, text, sizeof text);
+    conf = rd_kafka_conf_new();
+    /* This client has no servers of its own, and would say so. */
+    rd_kafka_conf_set_log_cb(conf, NULL);
+    m->rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
     if (!m->rk) {
+        rd_kafka_conf_destroy(conf);
         free(m);
         return ERR(e, RC_STOP, "in-process cluster: %s", text);
     }
