@@ -1,0 +1,25 @@
+/* labels.h - late truths, joined to events by their id.
+ *
+ * A label file is a container of Label records (schemas/label.avsc) or of
+ * records that resolve to them. Of several labels of one event the last
+ * counts. Labels serve training and metrics only; no feature reads them.
+ *
+ * Threads  Immutable once read. */
+#ifndef MILLRACE_LABELS_H
+#define MILLRACE_LABELS_H
+
+#include "err.h"
+#include "slice.h"
+
+struct labels;
+enum rc labels_read(struct labels **out, const char *const *paths,
+                    uint32_t count, struct err *e) MUST_USE;
+void labels_free(struct labels *l);
+size_t labels_count(const struct labels *l);
+
+/* enum train_label of an event (hash64 of its id); *labelled_at_ms is when
+ * it became known. LABEL_UNKNOWN: there is none. labels may be NULL. */
+int8_t labels_find(const struct labels *l, uint64_t event_id,
+                   int64_t *labelled_at_ms);
+
+#endif
