@@ -45,8 +45,8 @@ struct datum {
     uint32_t count;
     uint32_t span;
     union {
-        int64_t i;  /* boolean, int, long, enum, union */
-        double d;   /* float (exactly), double */
+        int64_t i; /* boolean, int, long, enum, union */
+        double d;  /* float (exactly), double */
     };
     struct slice s; /* bytes, string, fixed, enum symbol */
 };
@@ -57,9 +57,14 @@ struct tape {
     uint32_t count;
 };
 
+/* "int", "record", ... */
+const char *datum_kind_name(enum datum_kind kind);
+
 struct schema;
-enum rc schema_parse(struct schema **out, struct slice json, struct err *e) MUST_USE;
-enum rc schema_read(struct schema **out, const char *path, struct err *e) MUST_USE;
+enum rc schema_parse(struct schema **out, struct slice json,
+                     struct err *e) MUST_USE;
+enum rc schema_read(struct schema **out, const char *path,
+                    struct err *e) MUST_USE;
 void schema_free(struct schema *s);
 struct slice schema_json(const struct schema *s); /* as given */
 
@@ -68,9 +73,10 @@ struct slice schema_json(const struct schema *s); /* as given */
 struct schema_field {
     uint32_t path[CODEC_DEPTH_MAX]; /* field index at each record */
     uint32_t depth;
-    enum datum_kind kind; /* of the value, null branch put aside */
+    enum datum_kind kind;     /* of the value, null branch put aside */
     const char *logical_type; /* "" if none; e.g. timestamp-millis, decimal */
     int32_t scale;            /* of a decimal */
+    uint32_t size;            /* of a fixed */
     bool nullable;
 };
 /* Not found: RC_STOP; the text has the nearest names. */
@@ -89,6 +95,9 @@ enum rc decoder_decode(const struct decoder *d, struct slice in,
 enum rc decoder_decode_prefix(const struct decoder *d, struct slice in,
                               struct tape *out, size_t *used,
                               struct err *e) MUST_USE;
+/* Only steps over such a value, in the writer's shape: where it ends. */
+enum rc decoder_measure(const struct decoder *d, struct slice in, size_t *used,
+                        struct err *e) MUST_USE;
 
 /* The bytes of a tape in the shape of the schema. RC_SKIP where the tape
  * does not fit the schema or out is full. */
@@ -100,6 +109,7 @@ enum rc encoder_encode(const struct schema *s, const struct tape *in,
  * name, NaN as null, bytes as text where they are UTF-8). */
 enum json_style { JSON_AVRO, JSON_PLAIN };
 enum rc tape_write_json(const struct schema *s, const struct tape *t,
-                        enum json_style style, FILE *to, struct err *e) MUST_USE;
+                        enum json_style style, FILE *to,
+                        struct err *e) MUST_USE;
 
 #endif

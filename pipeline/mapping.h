@@ -5,8 +5,11 @@
  * its bytes. Decodes plain Avro or Confluent-framed messages (magic byte 0,
  * schema id u32be, resolved by schemas.dir/ID.avsc).
  *
- * Threads  Immutable after compile but for its per-worker tape: one mapping
- *          per worker. */
+ * Ids      Numbers become their decimal text, so that "42" and 42 agree; a
+ *          fixed becomes hexadecimal; other bytes must be UTF-8.
+ * Memory   Slices of an event point into its message, or into the mapping,
+ *          until the next event_decode.
+ * Threads  One mapping per worker. */
 #ifndef MILLRACE_MAPPING_H
 #define MILLRACE_MAPPING_H
 
@@ -15,8 +18,13 @@
 #include "config.h"
 
 struct mapping;
+/* c and reader are lent until mapping_free. */
 enum rc mapping_new(struct mapping **out, const struct config *c,
                     const struct schema *reader, struct err *e) MUST_USE;
+/* From now on values are plain Avro of the writer's schema, whatever
+ * input.format says: container files. reader is that of mapping_new. */
+enum rc mapping_read_plain(struct mapping *m, const struct schema *writer,
+                           const struct schema *reader, struct err *e) MUST_USE;
 void mapping_free(struct mapping *m);
 
 /* Decodes b->records[i] into b->events[i] for all i; bad ones are marked
