@@ -1,9 +1,7 @@
 #include "sink_kafka.h"
 
 #include <assert.h>
-#include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "log.h"
 #include "producer.h"
@@ -24,7 +22,6 @@ struct kafka_sink {
     rd_kafka_t *consumer;
     bool open;                 /* a transaction has begun */
     rd_kafka_queue_t *answers; /* of offset commits */
-    _Atomic uint64_t transactions, aborted, recovered;
 };
 
 static struct kafka_sink *self(struct sink *k)
@@ -279,7 +276,7 @@ static enum rc abort_transaction(struct kafka_sink *k, struct err *e)
     enum txn_outcome outcome;
 
     if (!k->open) return producer_broken(k) ? renew_producer(k, e) : RC_OK;
-    atomic_fetch_add(&k->aborted, 1);
+    if (k->o.metrics) metrics_add(k->o.metrics, COUNT_commits_aborted, 1);
     outcome = judge(rd_kafka_abort_transaction(producer_handle(k->producer),
                                                COMMIT_WAIT_MS),
                     "aborting a transaction", &why);
@@ -299,7 +296,6 @@ static enum rc settle(struct kafka_sink *k,
     struct err why = *e;
     bool committed;
 
-    atomic_fetch_add(&k->recovered, 1);
     LOG(WARN, "TXNSETTLE", "%s", why.text);
     TRY(renew_producer(k, e));
     TRY(was_committed(k, list, &committed, e));
@@ -322,7 +318,6 @@ static enum rc commit_transaction(struct kafka_sink *k,
         outcome = TXN_TO_ABORT; /* not ended: abort */
     if (outcome == TXN_DONE) {
         k->open = false;
-        atomic_fetch_add(&k->transactions, 1);
         return RC_OK;
     }
     if (outcome != TXN_TO_ABORT) return settle(k, list, e);
@@ -403,6 +398,8 @@ enum rc sink_kafka_open(struct sink **out, const struct sink_kafka_options *o,
     k->base.ops = &OPS;
     k->o = *o;
     k->consumer = source_kafka_handle(o->source);
+    for (uint32_t i = 0; i < OUTPUTS; i++)
+        if (!o->topics[i] || !*o->topics[i]) k->base.ignores |= 1u << i;
     k->answers = rd_kafka_queue_new(k->consumer);
     rc = renew_producer(k, e);
     if (rc != RC_OK) {
@@ -411,14 +408,4 @@ enum rc sink_kafka_open(struct sink **out, const struct sink_kafka_options *o,
     }
     *out = &k->base;
     return RC_OK;
-}
-
-struct sink_kafka_stats sink_kafka_stats(const struct sink *sink)
-{
-    const struct kafka_sink *k = (const struct kafka_sink *)sink;
-    return (struct sink_kafka_stats){
-        .transactions_total = atomic_load(&k->transactions),
-        .aborted_total = atomic_load(&k->aborted),
-        .recovered_total = atomic_load(&k->recovered),
-    };
 }

@@ -19,21 +19,17 @@
 #define MILLRACE_SINK_KAFKA_H
 
 #include "config.h"
+#include "metrics.h"
 #include "sink.h"
 
 struct sink_kafka_options {
     const struct config *config;
-    struct source *source;        /* of source_kafka_open; lent until close */
-    const char *topics[OUTPUTS];  /* NULL or "": that output is dropped */
-    const char *transactional_id; /* NULL: at least once */
+    struct source *source;          /* of source_kafka_open; lent until close */
+    const char *topics[OUTPUTS];    /* NULL or "": that output is dropped */
+    const char *transactional_id;   /* NULL: at least once */
+    struct worker_metrics *metrics; /* counts aborted commits; NULL: none */
 };
 enum rc sink_kafka_open(struct sink **out, const struct sink_kafka_options *o,
                         struct err *e) MUST_USE;
-
-/* Any thread. */
-struct sink_kafka_stats {
-    uint64_t transactions_total, aborted_total, recovered_total;
-};
-struct sink_kafka_stats sink_kafka_stats(const struct sink *k);
 
 #endif

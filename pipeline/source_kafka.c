@@ -1,7 +1,6 @@
 #include "source_kafka.h"
 
 #include <assert.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -50,7 +49,7 @@ struct kafka_source {
     uint32_t parts_open;
     uint64_t range_records;
 
-    _Atomic uint64_t lag;
+    struct worker_metrics *metrics; /* NULL: none */
     int64_t lag_at_ms;
 };
 
@@ -195,7 +194,7 @@ static void update_lag(struct kafka_source *k)
     uint64_t lag = 0;
     int64_t now = now_ms();
 
-    if (k->range || now - k->lag_at_ms < LAG_PERIOD_MS) return;
+    if (!k->metrics || now - k->lag_at_ms < LAG_PERIOD_MS) return;
     k->lag_at_ms = now;
     if (rd_kafka_assignment(k->rk, &owned)) return;
     if (!rd_kafka_position(k->rk, owned))
@@ -209,7 +208,7 @@ static void update_lag(struct kafka_source *k)
                 lag += (uint64_t)(high - p->offset);
         }
     rd_kafka_topic_partition_list_destroy(owned);
-    atomic_store_explicit(&k->lag, lag, memory_order_relaxed);
+    metrics_gauge(k->metrics, GAUGE_lag_events, (double)lag);
 }
 
 static enum rc kafka_poll(struct source *s, struct batch *b, uint32_t wait_ms,
@@ -656,6 +655,7 @@ enum rc source_kafka_open(struct source **out,
     assert(o->topic_count > 0 && o->topic_count <= SOURCE_TOPICS_MAX);
     if (!k) return ERR(e, RC_STOP, "kafka: no memory for a source");
     k->base.ops = &OPS;
+    k->metrics = o->metrics;
     rc = take_memory(k, o->events_max, e);
     for (uint32_t i = 0; rc == RC_OK && i < o->topic_count; i++)
         rc = add_topic(k, o->topics[i], e);
@@ -758,10 +758,4 @@ const char *source_kafka_topic(const struct source *s, uint32_t input)
     const struct kafka_source *k = (const struct kafka_source *)s;
     assert(input < k->topic_count);
     return k->topics[input];
-}
-
-uint64_t source_kafka_lag(const struct source *s)
-{
-    return atomic_load_explicit(&((const struct kafka_source *)s)->lag,
-                                memory_order_relaxed);
 }

@@ -18,6 +18,7 @@
 #define MILLRACE_SOURCE_KAFKA_H
 
 #include "kafka_client.h"
+#include "metrics.h"
 #include "source.h"
 
 enum { SOURCE_TOPICS_MAX = 4, SOURCE_HEADERS_MAX = 32 };
@@ -30,6 +31,7 @@ struct source_kafka_options {
     const char *instance; /* group.instance.id: unique in the group and kept
                              over restarts; NULL: a dynamic member */
     uint32_t events_max;  /* of the batches it fills */
+    struct worker_metrics *metrics; /* for the lag; NULL: not kept */
 };
 enum rc source_kafka_open(struct source **out,
                           const struct source_kafka_options *o,
@@ -52,9 +54,5 @@ uint64_t source_range_records(const struct source *s);
 /* The consumer of a source_kafka, for the sink that commits its offsets. */
 rd_kafka_t *source_kafka_handle(const struct source *s);
 const char *source_kafka_topic(const struct source *s, uint32_t input);
-
-/* Events in the owned partitions' logs that were not polled yet, as far as
- * the last fetch told; any thread. */
-uint64_t source_kafka_lag(const struct source *s);
 
 #endif

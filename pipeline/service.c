@@ -1,0 +1,306 @@
+#include "service.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "admin.h"
+#include "log.h"
+#include "model.h"
+#include "sink_kafka.h"
+#include "source_kafka.h"
+#include "store.h"
+#include "worker.h"
+
+enum {
+    ID_BYTES = 512,
+    JOIN_STEP_MS = 5,
+    QUIET_S_MAX = 90, /* longer than any wait of a worker for the cluster */
+};
+
+/* One worker: its thread, and what that thread opened. */
+struct seat {
+    struct service *service;
+    uint32_t index;
+    pthread_t thread;
+    bool started;
+    struct mapping *mapping;
+    struct source *source;
+    struct sink *sink;
+    struct worker *worker;
+    atomic_bool ended;
+    enum rc rc;
+    struct err e;
+};
+
+struct service {
+    const struct config *config;
+    struct schema *reader;
+    struct model *model; /* NULL: state and dead letters only */
+    struct store *store;
+    struct metrics *metrics;
+    struct admin *admin; /* NULL: admin.listen is empty */
+    struct seat *seats;  /* (workers) */
+    uint32_t workers;
+    atomic_bool stop;
+    struct histogram latency_before;
+};
+
+/* ---- a worker's thread ------------------------------------------------ */
+
+/* "GROUP.users.INSTANCE.WORKER" */
+static void make_id(const struct seat *at, char *out, size_t size)
+{
+    const struct service *s = at->service;
+    (void)snprintf(out, size, "%s.users.%s.%u", s->config->group_id,
+                   store_instance(s->store), at->index);
+}
+
+static enum rc open_source(struct seat *at, const char *id, struct err *e)
+{
+    const struct config *c = at->service->config;
+    const char *topics[] = {c->input_topic};
+    const struct source_kafka_options o = {
+        .config = c,
+        .topics = topics,
+        .topic_count = 1,
+        .group = c->group_id,
+        .instance = id,
+        .events_max = c->batch_events_max,
+        .metrics = metrics_worker(at->service->metrics, at->index),
+    };
+    return source_kafka_open(&at->source, &o, e);
+}
+
+static enum rc open_sink(struct seat *at, const char *id, struct err *e)
+{
+    const struct config *c = at->service->config;
+    const struct sink_kafka_options o = {
+        .config = c,
+        .source = at->source,
+        .topics = {[OUTPUT_FRAUD] = c->output_fraud_topic,
+                   [OUTPUT_RECOMMENDATIONS] = c->output_recommendations_topic,
+                   [OUTPUT_DEAD_LETTERS] = c->dead_letters_topic},
+        .transactional_id = c->delivery == EXACTLY_ONCE ? id : NULL,
+        .metrics = metrics_worker(at->service->metrics, at->index),
+    };
+    return sink_kafka_open(&at->sink, &o, e);
+}
+
+static enum rc open_worker(struct seat *at, struct err *e)
+{
+    const struct service *s = at->service;
+    const struct config *c = s->config;
+    const struct worker_options o = {
+        .config = c,
+        .model = s->model,
+        .store = s->store,
+        .source = at->source,
+        .sink = at->sink,
+        .mapping = at->mapping,
+        .topic = c->input_topic,
+        .context_bytes_max = c->model_cache / s->workers,
+        .cache_bytes = c->state_cache / s->workers,
+        .share_count = 1,
+        .metrics = metrics_worker(s->metrics, at->index),
+    };
+    return worker_new(&at->worker, &o, e);
+}
+
+static enum rc seat_run(struct seat *at, struct err *e)
+{
+    char id[ID_BYTES];
+
+    make_id(at, id, sizeof id);
+    TRY(mapping_new(&at->mapping, at->service->config, at->service->reader, e));
+    TRY(open_source(at, id, e));
+    TRY(open_sink(at, id, e));
+    TRY(open_worker(at, e));
+    return worker_run(at->worker, &at->service->stop, e);
+}
+
+/* The sink first: it commits through the source's consumer. */
+static void seat_close(struct seat *at)
+{
+    worker_free(at->worker);
+    if (at->sink) sink_close(at->sink);
+    if (at->source) source_close(at->source);
+    if (at->mapping) mapping_free(at->mapping);
+}
+
+static void *seat_main(void *arg)
+{
+    struct seat *at = arg;
+
+    at->rc = seat_run(at, &at->e);
+    if (at->rc != RC_OK)
+        LOG(ERROR, "WORKER", "worker=%u stopped: %s", at->index, at->e.text);
+    /* All stop together, the others by draining. */
+    atomic_store(&at->service->stop, true);
+    seat_close(at);
+    atomic_store(&at->ended, true);
+    return NULL;
+}
+
+/* ---- open and close --------------------------------------------------- */
+
+static enum rc need(const char *value, const char *key, struct err *e)
+{
+    if (*value) return RC_OK;
+    return ERR(e, RC_STOP,
+               "run: %s is not set; `millrace config explain %s` "
+               "says what it is",
+               key, key);
+}
+
+static enum rc check_config(const struct config *c, struct err *e)
+{
+    TRY(need(c->input_topic, "input.topic", e));
+    TRY(need(c->input_schema, "input.schema", e));
+    TRY(need(c->state_dir, "state.dir", e));
+    if (*c->output_fraud_topic || *c->output_recommendations_topic)
+        TRY(need(c->model_dir, "model.dir", e));
+    return RC_OK;
+}
+
+static enum rc open_parts(struct service *s, struct err *e)
+{
+    const struct config *c = s->config;
+    const struct store_options store = {
+        .dir = c->state_dir,
+        .memory_bytes = c->state_store_memory,
+        .keep_ms = (uint64_t)c->state_keep,
+    };
+    struct admin_options admin = {.listen = c->admin_listen,
+                                  .quiet_s_max = QUIET_S_MAX};
+
+    TRY(schema_read(&s->reader, c->input_schema, e));
+    if (*c->model_dir) TRY(model_open(&s->model, c->model_dir, e));
+    TRY(store_open(&s->store, &store, e));
+    TRY(metrics_new(&s->metrics, s->workers, e));
+    admin.metrics = s->metrics;
+    metrics_set_model(s->metrics, s->model ? model_info(s->model) : NULL);
+    if (*c->admin_listen) TRY(admin_start(&s->admin, &admin, e));
+    s->seats = calloc(s->workers, sizeof *s->seats);
+    if (!s->seats)
+        return ERR(e, RC_STOP, "run: no memory for %u workers", s->workers);
+    return RC_OK;
+}
+
+enum rc service_open(struct service **out, const struct config *c,
+                     struct err *e)
+{
+    struct service *s;
+    enum rc rc;
+
+    TRY(check_config(c, e));
+    s = calloc(1, sizeof *s);
+    if (!s) return ERR(e, RC_STOP, "run: no memory");
+    s->config = c;
+    s->workers = c->workers;
+    rc = open_parts(s, e);
+    if (rc != RC_OK) {
+        service_close(s);
+        return rc;
+    }
+    *out = s;
+    return RC_OK;
+}
+
+enum rc service_start(struct service *s, struct err *e)
+{
+    for (uint32_t i = 0; i < s->workers; i++) {
+        struct seat *at = &s->seats[i];
+        at->service = s;
+        at->index = i;
+        if (pthread_create(&at->thread, NULL, seat_main, at) != 0)
+            return ERR(e, RC_STOP, "run: no thread for worker %u", i);
+        at->started = true;
+    }
+    return RC_OK;
+}
+
+bool service_running(const struct service *s)
+{
+    return !atomic_load(&s->stop);
+}
+
+void service_stop(struct service *s)
+{
+    atomic_store(&s->stop, true);
+}
+
+static bool all_ended(const struct service *s)
+{
+    for (uint32_t i = 0; i < s->workers; i++)
+        if (s->seats[i].started && !atomic_load(&s->seats[i].ended))
+            return false;
+    return true;
+}
+
+enum rc service_join(struct service *s, int64_t wait_ms, struct err *e)
+{
+    const struct timespec step = {.tv_nsec = JOIN_STEP_MS * 1000000L};
+    enum rc rc = RC_OK;
+
+    for (; !all_ended(s) && wait_ms > 0; wait_ms -= JOIN_STEP_MS)
+        (void)nanosleep(&step, NULL);
+    if (!all_ended(s))
+        return ERR(e, RC_AGAIN, "run: workers have not ended yet");
+    for (uint32_t i = 0; i < s->workers; i++) {
+        struct seat *at = &s->seats[i];
+        if (!at->started) continue;
+        (void)pthread_join(at->thread, NULL);
+        at->started = false;
+        if (rc == RC_OK && at->rc != RC_OK) {
+            rc = RC_STOP; /* also of a cluster that did not answer */
+            *e = at->e;
+        }
+    }
+    return rc;
+}
+
+void service_close(struct service *s)
+{
+    if (!s) return;
+    for (uint32_t i = 0; s->seats && i < s->workers; i++)
+        assert(!s->seats[i].started);
+    free(s->seats);
+    if (s->admin) admin_stop(s->admin);
+    if (s->metrics) metrics_free(s->metrics);
+    if (s->store) store_close(s->store);
+    if (s->model) model_free(s->model);
+    if (s->reader) schema_free(s->reader);
+    free(s);
+}
+
+/* ---- what it is doing ------------------------------------------------- */
+
+const struct metrics *service_metrics(const struct service *s)
+{
+    return s->metrics;
+}
+
+uint64_t service_lag(const struct service *s)
+{
+    double lag = 0;
+    for (uint32_t i = 0; i < s->workers; i++)
+        lag += atomic_load_explicit(
+            &metrics_worker(s->metrics, i)->gauges[GAUGE_lag_events],
+            memory_order_relaxed);
+    return (uint64_t)lag;
+}
+
+double service_latency_ms(struct service *s, double q)
+{
+    struct histogram now = {0}, since = {0};
+
+    for (uint32_t i = 0; i < s->workers; i++)
+        histogram_merge(
+            &now, &metrics_worker(s->metrics, i)->times[TIME_event_latency]);
+    for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++)
+        since.counts[i] = now.counts[i] - s->latency_before.counts[i];
+    s->latency_before = now;
+    return (double)histogram_quantile_ns(&since, q) / 1e6;
+}
