@@ -67,7 +67,10 @@ struct state_options {
     uint32_t checkpoint_rows;   /* most rows written after one commit */
     uint32_t checkpoint_age_ms; /* a dirty row is written by this age */
     uint32_t user_bytes_max;
-    struct scorer *scorer;      /* told to forget what is dropped; may be NULL */
+    /* Told of every row that is dropped and has a context: scorer_forget and
+     * its scorer, which outlives the state. NULL: no row has one. */
+    void (*forget)(struct scorer *scorer, struct context **context);
+    struct scorer *scorer;
     const char *stage;          /* names the column families */
     const char *topic;
 };
@@ -119,9 +122,9 @@ void state_committed(struct state *st);
 /* Write a slice of dirty rows; all of them if all. Between a commit and the
  * first event applied after it, never elsewhere (I2). */
 enum rc state_checkpoint(struct state *st, bool all, struct err *e) MUST_USE;
-/* A batch or transaction failed: forget every row that is ahead of the
- * commit. next moves back to where its partition is to be read from; events
- * that the remaining rows hold already do nothing to them (I3). */
+/* A batch or transaction failed: forget every dirty row. next moves back to
+ * where its partition is to be read from, at or before committed; events that
+ * the remaining rows hold already do nothing to them (I3). */
 void state_rewind(struct state *st);
 bool state_full(const struct state *st); /* commit and checkpoint soon */
 

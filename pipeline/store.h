@@ -3,7 +3,7 @@
  * Layout   dir/instance      this instance's id, made once
  *          dir/rocksdb       one database; a column family "STAGE/TOPIC/N"
  *                            per stage, topic and partition
- *          In a family: "m" is its metadata, 'u' USER are rows (row.h).
+ *          In a family: "m" is its metadata, 'u' USER are rows (user_row.h).
  * Atomic   Rows and the metadata that says where they stand go in one write
  *          batch, so a checkpoint is whole or absent.
  * Log      RocksDB's own log is written but not forced to disk: a process
@@ -42,6 +42,9 @@ struct family_meta {
     int64_t released_ms;  /* wall clock, since when nobody owns it; 0: owned */
 };
 
+/* The wall clock of released_ms. */
+int64_t store_now_ms(void);
+
 struct family;
 /* The family of this name, made if it is not there. found: its metadata has
  * been written before. RC_AGAIN while another worker holds it. */
@@ -51,7 +54,7 @@ void store_release(struct store *s, struct family *f);
 enum rc store_put_meta(struct store *s, struct family *f,
                        const struct family_meta *meta, struct err *e) MUST_USE;
 
-/* Rows of count keys in one call; values[i].ptr is NULL where there is none.
+/* Rows of count users in one call; values[i].ptr is NULL where there is none.
  * Values are lent until store_release_values. */
 struct store_reads; /* scratch of one worker for up to max keys */
 struct store_reads *store_reads_new(uint32_t max);
@@ -80,8 +83,8 @@ typedef enum rc store_row_fn(void *user, struct slice key, struct slice row,
                              struct err *e);
 enum rc store_each_row(struct store *s, const char *name, store_row_fn *fn,
                        void *user, struct err *e) MUST_USE;
-/* One row by user id, whoever owns the family; *found false: none. Copied:
- * the caller frees *row. */
+/* One row by user id, whoever owns the family; *row is NULL where there is
+ * none. Copied: the caller frees it. */
 enum rc store_find_row(struct store *s, const char *name, struct slice user,
                        uint8_t **row, size_t *size, struct err *e) MUST_USE;
 enum rc store_drop(struct store *s, const char *name, struct err *e) MUST_USE;

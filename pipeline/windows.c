@@ -47,11 +47,13 @@ struct windows {
     uint64_t events_total;
     int64_t newest_time_ms; /* INT64_MIN: no event yet */
     uint32_t first, count, capacity; /* points [first, first + count) */
-    uint32_t tile_count;
+    uint32_t tile_count, window_count;
     struct point *points;
     struct tile *tiles; /* (TILES_MAX) by index; NULL until needed */
-    uint32_t cursor[WINDOWS_MAX]; /* index into points */
-    struct aggregate running[WINDOWS_MAX];
+    struct window {
+        struct aggregate running;
+        uint32_t cursor; /* index into points */
+    } at[]; /* (window_count) */
 };
 
 /* --- aggregates -------------------------------------------------------- */
@@ -126,10 +128,22 @@ static int64_t tile_end_ms(const struct windows_shape *s, const struct tile *t)
 
 /* --- memory ------------------------------------------------------------ */
 
+static size_t own_bytes(uint32_t count)
+{
+    return sizeof(struct windows) + count * sizeof(struct window);
+}
+
+static void set_empty(struct windows *w, uint32_t count)
+{
+    memset(w, 0, own_bytes(count));
+    w->window_count = count;
+    w->newest_time_ms = INT64_MIN;
+}
+
 struct windows *windows_new(const struct windows_shape *s)
 {
-    struct windows *w = pool_take(s->pool, sizeof *w);
-    *w = (struct windows){.newest_time_ms = INT64_MIN};
+    struct windows *w = pool_take(s->pool, own_bytes(window_count(s)));
+    set_empty(w, window_count(s));
     return w;
 }
 
@@ -138,12 +152,12 @@ void windows_free(const struct windows_shape *s, struct windows *w)
     if (!w) return;
     pool_give(s->pool, w->points, w->capacity * sizeof *w->points);
     pool_give(s->pool, w->tiles, TILES_MAX * sizeof *w->tiles);
-    pool_give(s->pool, w, sizeof *w);
+    pool_give(s->pool, w, own_bytes(w->window_count));
 }
 
 size_t windows_bytes(const struct windows *w)
 {
-    size_t bytes = pool_block_bytes(sizeof *w);
+    size_t bytes = pool_block_bytes(own_bytes(w->window_count));
     if (w->points) bytes += pool_block_bytes(w->capacity * sizeof *w->points);
     if (w->tiles) bytes += pool_block_bytes(TILES_MAX * sizeof *w->tiles);
     return bytes;
@@ -170,7 +184,7 @@ static void make_room(const struct windows_shape *s, struct windows *w)
         memmove(w->points, w->points + moved, w->count * sizeof *w->points);
         w->first = 0;
         for (uint32_t i = 0; i < window_count(s); i++)
-            w->cursor[i] -= moved;
+            w->at[i].cursor -= moved;
         if (enough) return;
     }
     set_capacity(s, w, w->capacity ? w->capacity * 2 : CAPACITY_FIRST);
@@ -201,9 +215,9 @@ static void oldest_to_tile(const struct windows_shape *s, struct windows *w)
     const struct point oldest = w->points[w->first];
     add_point(&tile_of(s, w, tile_index(s, oldest.time_ms))->sum, &oldest);
     for (uint32_t i = 0; i < window_count(s); i++)
-        if (w->cursor[i] == w->first) {
-            remove_point(&w->running[i], &oldest);
-            w->cursor[i]++;
+        if (w->at[i].cursor == w->first) {
+            remove_point(&w->at[i].running, &oldest);
+            w->at[i].cursor++;
         }
     w->first++;
     w->count--;
@@ -228,10 +242,10 @@ static void expire(const struct windows_shape *s, struct windows *w)
     uint32_t end = w->first + w->count, oldest = end;
     for (uint32_t i = 0; i < window_count(s); i++) {
         int64_t gone_ms = horizon(w->newest_time_ms, s->length_ms[i]);
-        uint32_t at = w->cursor[i];
+        uint32_t at = w->at[i].cursor;
         while (at < end && w->points[at].time_ms <= gone_ms)
-            remove_point(&w->running[i], &w->points[at++]);
-        w->cursor[i] = at;
+            remove_point(&w->at[i].running, &w->points[at++]);
+        w->at[i].cursor = at;
         if (at < oldest) oldest = at;
     }
     w->count -= oldest - w->first;
@@ -253,9 +267,9 @@ static void insert(const struct windows_shape *s, struct windows *w,
     w->count++;
     for (uint32_t i = 0; i < window_count(s); i++) {
         if (p->time_ms > horizon(w->newest_time_ms, s->length_ms[i]))
-            add_point(&w->running[i], p);
+            add_point(&w->at[i].running, p);
         else
-            w->cursor[i]++; /* before the window: so is its place */
+            w->at[i].cursor++; /* before the window: so is its place */
     }
 }
 
@@ -299,7 +313,7 @@ bool windows_apply(const struct windows_shape *s, struct windows *w,
             if (late)
                 sum_late(w, p.time_ms, s->length_ms[i], &sums[i]);
             else
-                sums[i] = w->running[i];
+                sums[i] = w->at[i].running;
             add_tiles(s, w, p.time_ms, s->length_ms[i], &sums[i]);
             if (!kept) add_point(&sums[i], &p);
         }
@@ -316,7 +330,7 @@ void windows_look(const struct windows_shape *s, const struct windows *w,
                                  .kept = w->count,
                                  .tiles = w->tile_count};
     for (uint32_t i = 0; i < window_count(s); i++) {
-        struct aggregate sum = w->running[i];
+        struct aggregate sum = w->at[i].running;
         add_tiles(s, w, w->newest_time_ms, s->length_ms[i], &sum);
         out->window[i].count = sum.count;
         out->window[i].amount_count = sum.amount_count;
@@ -413,10 +427,10 @@ static enum rc decode_tiles(const struct windows_shape *s, struct windows *w,
 static void rebuild(const struct windows_shape *s, struct windows *w)
 {
     for (uint32_t i = 0; i < window_count(s); i++) {
-        w->cursor[i] = 0;
-        w->running[i] = (struct aggregate){0};
+        w->at[i].cursor = 0;
+        w->at[i].running = (struct aggregate){0};
         for (uint32_t at = 0; at < w->count; at++)
-            add_point(&w->running[i], &w->points[at]);
+            add_point(&w->at[i].running, &w->points[at]);
     }
     if (w->count > 0) expire(s, w);
 }
@@ -459,6 +473,6 @@ enum rc windows_decode(const struct windows_shape *s, struct windows *w,
     if (rc == RC_OK) return rc;
     pool_give(s->pool, w->points, w->capacity * sizeof *w->points);
     pool_give(s->pool, w->tiles, TILES_MAX * sizeof *w->tiles);
-    *w = (struct windows){.newest_time_ms = INT64_MIN};
+    set_empty(w, w->window_count);
     return rc;
 }

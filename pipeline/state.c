@@ -1,0 +1,445 @@
+/* state.c - rows in memory: found by user, read when missing, dropped when
+ * least recently used. See state.h; partitions and writing behind are in
+ * state_partition.c.
+ *
+ * Lists    A row is in the table, and in one of two lists: clean rows of all
+ *          partitions by use, or its partition's dirty rows by dirty_since.
+ *          Events come in offset order, so a row that becomes dirty goes to
+ *          the end, and both lists cost O(1).
+ * Bound    pool_used counts what all rows take, growth included. Before and
+ *          after rows are read, clean ones leave until it fits. */
+#include "state.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "hash.h"
+#include "state_inside.h"
+
+enum { TABLE_SIZE_FIRST = 1 << 12 };
+
+int64_t state_clock_ms(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* --- new, free --------------------------------------------------------- */
+
+/* Which options made the rows: a store of others is refused. */
+static void describe_shape(struct state *st)
+{
+    const struct history_shape *h = &st->options.history;
+    const struct windows_shape *w = &st->options.windows;
+    int used = snprintf(
+        st->shape, sizeof st->shape,
+        "history.events=%u fields=0x%x numbers=%u categories=%u scale=%u "
+        "windows.events=%u features=%016llx windows=",
+        h->events_max, h->fields, h->numbers, h->categoricals, h->amount_scale,
+        w->events_max, (unsigned long long)windows_feature_hash(w));
+    for (uint32_t i = 0; i < w->count && used < (int)sizeof st->shape; i++)
+        used += snprintf(st->shape + used, sizeof st->shape - (size_t)used,
+                         "%s%llds", i ? "," : "",
+                         (long long)w->length_ms[i] / 1000);
+}
+
+enum rc state_new(struct state **out, struct store *store,
+                  const struct state_options *o, struct err *e)
+{
+    struct state *st = calloc(1, sizeof *st);
+    enum rc rc;
+    *out = NULL;
+    if (!st) return ERR(e, RC_STOP, "users' rows: no memory");
+    assert(!o->scorer || o->forget);
+    st->options = *o;
+    st->store = store;
+    history_shape_init(&st->options.history);
+    describe_shape(st);
+    st->table_size = TABLE_SIZE_FIRST;
+    st->table = calloc(st->table_size, sizeof(struct user_state *));
+    if (store) st->writes = store_writes_new();
+    /* A quarter more: blocks of several sizes leave gaps between them. */
+    if (!st->table)
+        rc = ERR(e, RC_STOP, "users' rows: no memory");
+    else
+        rc = pool_new(&st->pool, o->cache_bytes + o->cache_bytes / 4, e);
+    if (rc != RC_OK) {
+        state_free(st);
+        return rc;
+    }
+    st->options.history.pool = st->pool;
+    st->options.windows.pool = st->pool;
+    st->checkpoint_at_ms = st->now_ms = state_clock_ms();
+    *out = st;
+    return RC_OK;
+}
+
+void state_free(struct state *st)
+{
+    if (!st) return;
+    for (uint64_t i = 0; st->table && i < st->table_size; i++)
+        while (st->table[i])
+            state_drop_row(st, st->table[i]);
+    for (uint32_t i = 0; i < st->partition_count; i++) {
+        struct partition *p = st->partitions[i];
+        if (p->store->family) store_release(st->store, p->store->family);
+        free(p->store);
+        free(p);
+    }
+    free((void *)st->partitions);
+    free((void *)st->table);
+    store_reads_free(st->reads);
+    store_writes_free(st->writes);
+    free(st->keys);
+    free(st->values);
+    free((void *)st->loading);
+    free(st->row_bytes);
+    pool_free(st->pool);
+    free(st);
+}
+
+const struct history_shape *state_history_shape(const struct state *st)
+{
+    return &st->options.history;
+}
+
+const struct windows_shape *state_windows_shape(const struct state *st)
+{
+    return &st->options.windows;
+}
+
+/* --- lists ------------------------------------------------------------- */
+
+static void list_append(struct user_state **oldest, struct user_state **newest,
+                        struct user_state *us)
+{
+    us->older = *newest;
+    us->newer = NULL;
+    if (*newest)
+        (*newest)->newer = us;
+    else
+        *oldest = us;
+    *newest = us;
+}
+
+static void list_remove(struct user_state **oldest, struct user_state **newest,
+                        struct user_state *us)
+{
+    if (us->older)
+        us->older->newer = us->newer;
+    else
+        *oldest = us->newer;
+    if (us->newer)
+        us->newer->older = us->older;
+    else
+        *newest = us->older;
+    us->older = us->newer = NULL;
+}
+
+static void list_leave(struct state *st, struct user_state *us)
+{
+    struct partition_store *ps = us->partition->store;
+    if (us->dirty) {
+        list_remove(&ps->dirty_oldest, &ps->dirty_newest, us);
+        ps->dirty_rows--;
+        st->dirty_rows--;
+        st->dirty_bytes -= us->bytes;
+    } else {
+        list_remove(&st->clean_oldest, &st->clean_newest, us);
+    }
+}
+
+/* --- the table --------------------------------------------------------- */
+
+static struct user_state **table_slot(const struct state *st, uint64_t hash)
+{
+    return &st->table[hash & (st->table_size - 1)];
+}
+
+static struct user_state *table_find(const struct state *st,
+                                     const struct partition *p, uint64_t hash,
+                                     struct slice user)
+{
+    struct user_state *us = *table_slot(st, hash);
+    while (us && (us->hash != hash || us->partition != p ||
+                  !slice_equal(user, slice_of(us->key, us->key_len))))
+        us = us->hash_next;
+    return us;
+}
+
+/* Doubled when there are as many rows as slots; it stays where no memory is
+ * left, and chains grow. */
+static void table_grow(struct state *st)
+{
+    uint64_t size = st->table_size * 2;
+    struct user_state **old = st->table;
+    struct user_state **table = calloc(size, sizeof(struct user_state *));
+    if (!table) return;
+    st->table = table;
+    st->table_size = size;
+    for (uint64_t i = 0; i < size / 2; i++)
+        for (struct user_state *us = old[i], *next; us; us = next) {
+            struct user_state **slot = table_slot(st, us->hash);
+            next = us->hash_next;
+            us->hash_next = *slot;
+            *slot = us;
+        }
+    free((void *)old);
+}
+
+static void table_remove(struct state *st, struct user_state *us)
+{
+    struct user_state **link = table_slot(st, us->hash);
+    while (*link != us)
+        link = &(*link)->hash_next;
+    *link = us->hash_next;
+    st->rows--;
+}
+
+/* --- rows -------------------------------------------------------------- */
+
+static size_t row_bytes(const struct state *st, const struct user_state *us)
+{
+    return pool_block_bytes(sizeof *us + us->key_len) +
+           pool_block_bytes((size_t)us->history.capacity *
+                            st->options.history.stride) +
+           windows_bytes(us->windows);
+}
+
+/* An empty row, in the table and in no list. */
+static struct user_state *row_new(struct state *st, struct partition *p,
+                                  uint64_t hash, struct slice user)
+{
+    struct user_state *us = pool_take(st->pool, sizeof *us + user.len);
+    struct user_state **slot;
+    if (st->rows >= st->table_size) table_grow(st);
+    slot = table_slot(st, hash);
+    *us = (struct user_state){.partition = p,
+                              .hash = hash,
+                              .key_len = (uint32_t)user.len,
+                              .hash_next = *slot};
+    memcpy(us->key, user.ptr, user.len);
+    history_init(&us->history);
+    us->windows = windows_new(&st->options.windows);
+    *slot = us;
+    st->rows++;
+    return us;
+}
+
+static void row_free(struct state *st, struct user_state *us)
+{
+    table_remove(st, us);
+    if (us->context) st->options.forget(st->options.scorer, &us->context);
+    history_fini(&st->options.history, &us->history);
+    windows_free(&st->options.windows, us->windows);
+    pool_give(st->pool, us, sizeof *us + us->key_len);
+}
+
+void state_drop_row(struct state *st, struct user_state *us)
+{
+    list_leave(st, us);
+    row_free(st, us);
+}
+
+void state_row_written(struct state *st, struct user_state *us)
+{
+    list_leave(st, us);
+    us->dirty = false;
+    list_append(&st->clean_oldest, &st->clean_newest, us);
+}
+
+/* Clean rows leave, least recently used first, until the rest fits. Rows of
+ * this batch stand at the end and stay. */
+static void trim(struct state *st)
+{
+    while (pool_used(st->pool) > st->options.cache_bytes && st->clean_oldest &&
+           st->clean_oldest->used_batch != st->batch_number) {
+        state_drop_row(st, st->clean_oldest);
+        st->evictions_total++;
+    }
+}
+
+/* --- recall ------------------------------------------------------------ */
+
+static enum rc reserve_reads(struct state *st, uint32_t count, struct err *e)
+{
+    if (count <= st->reads_max) return RC_OK;
+    store_reads_free(st->reads);
+    free(st->keys);
+    free(st->values);
+    free((void *)st->loading);
+    st->reads = store_reads_new(count);
+    st->keys = calloc(count, sizeof *st->keys);
+    st->values = calloc(count, sizeof *st->values);
+    st->loading = calloc(count, sizeof(struct user_state *));
+    st->reads_max = count;
+    if (!st->reads || !st->keys || !st->values || !st->loading)
+        return ERR(e, RC_STOP, "users' rows: no memory for a batch of %u",
+                   count);
+    return RC_OK;
+}
+
+/* The row, found or begun; begun ones wait in their partition's list. */
+static struct user_state *find_or_begin(struct state *st, struct partition *p,
+                                        struct slice user)
+{
+    uint64_t hash = hash64(user);
+    struct user_state *us = table_find(st, p, hash, user);
+    if (us) {
+        st->hits_total++;
+        if (!us->dirty && !us->loading) {
+            list_remove(&st->clean_oldest, &st->clean_newest, us);
+            list_append(&st->clean_oldest, &st->clean_newest, us);
+        }
+    } else {
+        st->misses_total++;
+        us = row_new(st, p, hash, user);
+        us->loading = true;
+        us->newer = p->store->missing;
+        p->store->missing = us;
+    }
+    us->used_batch = st->batch_number;
+    return us;
+}
+
+static enum rc load_row(struct state *st, struct user_state *us,
+                        struct slice bytes, struct err *e)
+{
+    struct slice user = slice_of(us->key, us->key_len);
+    if (!bytes.ptr) return RC_OK; /* never seen */
+    if (user_row_decode(&st->options.history, &st->options.windows, user, bytes,
+                   &us->history, us->windows, e) != RC_OK)
+        return err_context(e, "state of partition %d, user %.*s (damaged; "
+                              "`millrace reset` builds it anew from the log)",
+                           us->partition->id, (int)user.len,
+                           (const char *)user.ptr);
+    if (us->history.applied_offset >= us->partition->store->meta.applied)
+        return ERR(e, RC_STOP,
+                   "state of partition %d, user %.*s: holds offset %lld, the "
+                   "store says that it ends before %lld; `millrace reset` "
+                   "builds it anew from the log",
+                   us->partition->id, (int)user.len, (const char *)user.ptr,
+                   (long long)us->history.applied_offset,
+                   (long long)us->partition->store->meta.applied);
+    return RC_OK;
+}
+
+/* Reads what is missing of one partition. After a failure none of them is in
+ * the table. */
+static enum rc load_missing(struct state *st, struct partition *p,
+                            struct err *e)
+{
+    struct partition_store *ps = p->store;
+    uint32_t count = 0;
+    enum rc rc = RC_OK;
+    for (struct user_state *us = ps->missing; us; us = us->newer) {
+        st->keys[count] = slice_of(us->key, us->key_len);
+        st->loading[count++] = us;
+    }
+    ps->missing = NULL;
+    if (count == 0) return RC_OK;
+    if (ps->family)
+        rc = store_get(st->store, ps->family, st->reads, st->keys, count,
+                       st->values, e);
+    for (uint32_t i = 0; i < count; i++) {
+        struct user_state *us = st->loading[i];
+        if (rc == RC_OK && ps->family) rc = load_row(st, us, st->values[i], e);
+        us->newer = NULL;
+        us->loading = false;
+        list_append(&st->clean_oldest, &st->clean_newest, us);
+    }
+    if (ps->family) store_release_values(st->reads);
+    if (rc != RC_OK)
+        for (uint32_t i = 0; i < count; i++)
+            state_drop_row(st, st->loading[i]);
+    return rc;
+}
+
+static enum rc load_all(struct state *st, struct err *e)
+{
+    enum rc rc = RC_OK;
+    for (uint32_t i = 0; i < st->partition_count; i++) {
+        struct err later;
+        enum rc one = load_missing(st, st->partitions[i], rc == RC_OK ? e : &later);
+        if (rc == RC_OK) rc = one;
+    }
+    trim(st);
+    return rc;
+}
+
+static void begin_batch(struct state *st)
+{
+    st->batch_number++;
+    st->now_ms = state_clock_ms();
+    trim(st);
+}
+
+enum rc state_recall(struct state *st, struct batch *b, struct err *e)
+{
+    TRY(reserve_reads(st, b->events_max, e));
+    begin_batch(st);
+    for (uint32_t i = 0; i < b->count; i++) {
+        const struct event *ev = &b->events[i];
+        b->users[i] = NULL;
+        if (ev->bad != BAD_NONE) continue;
+        assert(ev->user.len > 0 && ev->user.len <= st->options.user_bytes_max);
+        b->users[i] = find_or_begin(st, b->partitions[i], ev->user);
+    }
+    return load_all(st, e);
+}
+
+enum rc state_peek(struct state *st, struct partition *p, struct slice user,
+                   struct user_state **out, struct err *e)
+{
+    struct user_state *us;
+    *out = NULL;
+    if (user.len == 0 || user.len > st->options.user_bytes_max) return RC_OK;
+    TRY(reserve_reads(st, 1, e));
+    begin_batch(st);
+    us = find_or_begin(st, p, user);
+    TRY(load_all(st, e));
+    if (us->history.events_total > 0) *out = us;
+    return RC_OK;
+}
+
+void state_touched(struct state *st, struct user_state *us, int64_t offset)
+{
+    struct partition_store *ps = us->partition->store;
+    size_t bytes = row_bytes(st, us);
+    assert(us->history.applied_offset == offset);
+    if (us->dirty) {
+        st->dirty_bytes += bytes - us->bytes;
+        us->bytes = bytes;
+        return;
+    }
+    list_remove(&st->clean_oldest, &st->clean_newest, us);
+    us->dirty = true;
+    us->dirty_since = offset;
+    us->dirty_at_ms = st->now_ms;
+    us->bytes = bytes;
+    assert(!ps->dirty_newest || ps->dirty_newest->dirty_since < offset);
+    list_append(&ps->dirty_oldest, &ps->dirty_newest, us);
+    ps->dirty_rows++;
+    st->dirty_rows++;
+    st->dirty_bytes += bytes;
+}
+
+bool state_full(const struct state *st)
+{
+    return st->store && st->dirty_bytes > st->options.cache_bytes / 2;
+}
+
+struct state_stats state_stats(const struct state *st)
+{
+    return (struct state_stats){.hits_total = st->hits_total,
+                                .misses_total = st->misses_total,
+                                .rows_written_total = st->rows_written_total,
+                                .evictions_total = st->evictions_total,
+                                .cache_bytes = pool_used(st->pool),
+                                .rows = st->rows,
+                                .dirty_rows = st->dirty_rows};
+}

@@ -1,0 +1,57 @@
+/* state_inside.h - what state.c (rows in memory) and state_partition.c
+ * (where partitions and their store stand) share. */
+#ifndef MILLRACE_STATE_INSIDE_H
+#define MILLRACE_STATE_INSIDE_H
+
+#include "user_row.h"
+#include "state.h"
+
+enum { CHECKPOINT_CHUNK_ROWS = 512 };
+
+/* What lies behind a struct partition. */
+struct partition_store {
+    struct family *family;   /* NULL: no store */
+    struct family_meta meta; /* as last written, if recorded */
+    bool recorded;
+    struct user_state *dirty_oldest, *dirty_newest;
+    uint64_t dirty_rows;
+    struct user_state *missing; /* rows being recalled, by newer */
+};
+
+struct state {
+    struct state_options options;
+    struct store *store;
+    struct pool *pool;
+    char shape[STORE_TEXT_MAX]; /* of the rows, for family_meta */
+
+    struct partition **partitions;
+    uint32_t partition_count, partition_max;
+
+    struct user_state **table; /* (table_size) a power of two */
+    uint64_t table_size, rows;
+    struct user_state *clean_oldest, *clean_newest;
+    uint64_t dirty_rows;
+    size_t dirty_bytes;
+    uint64_t batch_number;
+    int64_t now_ms;            /* as of the last recall or checkpoint */
+    int64_t checkpoint_at_ms;  /* when the last slice was written */
+
+    struct store_reads *reads; /* for up to reads_max misses at once */
+    struct slice *keys, *values;
+    struct user_state **loading;
+    uint32_t reads_max;
+    struct store_writes *writes;
+    uint8_t *row_bytes;        /* one encoded row */
+    size_t row_bytes_max;
+
+    uint64_t hits_total, misses_total, rows_written_total, evictions_total;
+};
+
+int64_t state_clock_ms(void);
+
+/* Takes the row out of memory; neither list holds it any more after. */
+void state_drop_row(struct state *st, struct user_state *us);
+/* The row is in the store: from the dirty list to the clean one. */
+void state_row_written(struct state *st, struct user_state *us);
+
+#endif

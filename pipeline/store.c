@@ -1,0 +1,739 @@
+/* store.c - see store.h. The only file that knows RocksDB.
+ *
+ * Traps    An errptr must be NULL before each call; handles go before the
+ *          database; its log is pinned by the quietest family unless
+ *          max_total_wal_size says otherwise. */
+#include "store.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <rocksdb/c.h>
+#include <xxhash.h>
+
+#include "bytes.h"
+#include "log.h"
+
+enum {
+    META_VERSION = 1,
+    META_BYTES_MAX = 2 * STORE_TEXT_MAX + 64,
+    PATH_MAX_BYTES = 1024,
+    KEY_BYTES_MAX = 4096 + 1, /* 'u' and the longest user.bytes.max */
+    INSTANCE_CHARS = 12,
+    ACQUIRE_WAIT_MS = 2000,
+    WAL_BYTES_MIN = 16 << 20,
+    OPEN_FILES_MAX = 256,
+    BLOOM_BITS = 10,
+    ARENA_BLOCK_BYTES = 64 << 10, /* a quiet family costs little */
+    INFO_LOG_BYTES = 1 << 20,
+    INFO_LOG_FILES = 2,
+    INFO_LOG_LEVEL = 2, /* warnings */
+};
+static const char META_KEY[] = "m";
+
+struct family {
+    char *name;
+    rocksdb_column_family_handle_t *handle;
+    bool held;
+    struct family *next;
+};
+
+struct store {
+    rocksdb_t *db;
+    rocksdb_options_t *options;
+    rocksdb_readoptions_t *reading;
+    rocksdb_writeoptions_t *writing;
+    rocksdb_cache_t *cache;
+    rocksdb_column_family_handle_t *default_family; /* empty */
+    struct family *families;
+    pthread_mutex_t mutex; /* families, and who holds them */
+    pthread_cond_t released;
+    char dir[PATH_MAX_BYTES];
+    char instance[INSTANCE_CHARS + 1];
+    uint64_t keep_ms;
+    bool read_only;
+};
+
+int64_t store_now_ms(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* Turns RocksDB's error into ours and frees it; doing: "reading rows". */
+static enum rc store_error(const struct store *s, const char *doing,
+                           char *error, struct err *e)
+{
+    bool locked = strstr(error, "/LOCK") != NULL; /* the file's name */
+    bool full = strstr(error, "No space left") != NULL;
+    enum rc rc = RC_STOP;
+    if (locked)
+        (void)ERR(e, rc,
+                  "state in %s: another process uses it (%s); stop that one, "
+                  "or give each its own state.dir",
+                  s->dir, error);
+    else if (full)
+        (void)ERR(e, rc,
+                  "state in %s: %s: %s; make room and start again, nothing is "
+                  "lost",
+                  s->dir, doing, error);
+    else
+        (void)ERR(e, rc,
+                  "state in %s: %s: %s; start again, and if it stays, "
+                  "`millrace reset` builds the state anew from the log",
+                  s->dir, doing, error);
+    rocksdb_free(error);
+    return rc;
+}
+
+/* --- this instance's id ------------------------------------------------ */
+
+static enum rc instance_read(struct store *s, const char *path, bool *found,
+                             struct err *e)
+{
+    size_t used;
+    FILE *file = fopen(path, "r");
+    *found = false;
+    if (!file && errno == ENOENT) return RC_OK;
+    if (!file)
+        return ERR(e, RC_STOP, "state: %s cannot be read: %s", path,
+                   strerror(errno));
+    used = fread(s->instance, 1, INSTANCE_CHARS, file);
+    (void)fclose(file);
+    if (used != INSTANCE_CHARS)
+        return ERR(e, RC_STOP,
+                   "state: %s is cut short; put the id back that transactional "
+                   "ids carry, or remove the file for a new one",
+                   path);
+    *found = true;
+    return RC_OK;
+}
+
+/* Written beside and renamed, so that an id is whole or absent. */
+static enum rc instance_write(const struct store *s, const char *path,
+                              struct err *e)
+{
+    char beside[PATH_MAX_BYTES + 32];
+    bool written;
+    int fd;
+    (void)snprintf(beside, sizeof beside, "%s.part", path);
+    fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    written = fd >= 0 &&
+              write(fd, s->instance, INSTANCE_CHARS) == INSTANCE_CHARS &&
+              write(fd, "\n", 1) == 1 && fsync(fd) == 0;
+    if (fd >= 0 && close(fd) != 0) written = false;
+    if (!written || rename(beside, path) != 0)
+        return ERR(e, RC_STOP, "state: %s cannot be written: %s", path,
+                   strerror(errno));
+    return RC_OK;
+}
+
+static enum rc instance_make(struct store *s, struct err *e)
+{
+    static const char LETTERS[] = "abcdefghijklmnopqrstuvwxyz012345";
+    char path[PATH_MAX_BYTES + 16];
+    uint8_t random[INSTANCE_CHARS];
+    bool found;
+    (void)snprintf(path, sizeof path, "%s/instance", s->dir);
+    TRY(instance_read(s, path, &found, e));
+    if (found || s->read_only) return RC_OK;
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+        return ERR(e, RC_STOP, "state: no random numbers: %s", strerror(errno));
+    for (int i = 0; i < INSTANCE_CHARS; i++)
+        s->instance[i] = LETTERS[random[i] % 32];
+    return instance_write(s, path, e);
+}
+
+/* --- open, close ------------------------------------------------------- */
+
+static enum rc make_folder(const char *dir, struct err *e)
+{
+    char path[PATH_MAX_BYTES];
+    (void)snprintf(path, sizeof path, "%s", dir);
+    for (char *at = path + 1;; at++) {
+        char kept = *at;
+        if (kept != '/' && kept != '\0') continue;
+        *at = '\0';
+        if (mkdir(path, 0755) != 0 && errno != EEXIST)
+            return ERR(e, RC_STOP, "state: folder %s cannot be made: %s", path,
+                       strerror(errno));
+        *at = kept;
+        if (kept == '\0') return RC_OK;
+    }
+}
+
+/* Half of the memory for what is not yet in files, half for blocks read. */
+static void set_options(struct store *s, size_t memory_bytes)
+{
+    rocksdb_block_based_table_options_t *table =
+        rocksdb_block_based_options_create();
+    rocksdb_options_t *o = s->options = rocksdb_options_create();
+    size_t wal_bytes = memory_bytes > WAL_BYTES_MIN ? memory_bytes : WAL_BYTES_MIN;
+    s->cache = rocksdb_cache_create_lru(memory_bytes / 2);
+    rocksdb_block_based_options_set_block_cache(table, s->cache);
+    rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
+    rocksdb_block_based_options_set_filter_policy(
+        table, rocksdb_filterpolicy_create_bloom_full(BLOOM_BITS));
+    rocksdb_options_set_block_based_table_factory(o, table);
+    rocksdb_block_based_options_destroy(table);
+
+    rocksdb_options_set_create_if_missing(o, 1);
+    rocksdb_options_set_db_write_buffer_size(o, memory_bytes / 2);
+    rocksdb_options_set_write_buffer_size(o, memory_bytes / 4);
+    rocksdb_options_set_arena_block_size(o, ARENA_BLOCK_BYTES);
+    rocksdb_options_set_max_total_wal_size(o, wal_bytes);
+    rocksdb_options_set_max_open_files(o, OPEN_FILES_MAX);
+    rocksdb_options_set_compression(o, rocksdb_lz4_compression);
+    rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 1);
+    rocksdb_options_set_info_log_level(o, INFO_LOG_LEVEL);
+    rocksdb_options_set_max_log_file_size(o, INFO_LOG_BYTES);
+    rocksdb_options_set_keep_log_file_num(o, INFO_LOG_FILES);
+    rocksdb_options_set_stats_dump_period_sec(o, 0);
+    s->reading = rocksdb_readoptions_create();
+    s->writing = rocksdb_writeoptions_create(); /* not forced: store.h, Log */
+}
+
+static void family_add(struct store *s, const char *name,
+                       rocksdb_column_family_handle_t *handle)
+{
+    struct family *f = calloc(1, sizeof *f);
+    char *copy = strdup(name);
+    assert(f && copy);
+    *f = (struct family){.name = copy, .handle = handle, .next = s->families};
+    s->families = f;
+}
+
+static enum rc open_families(struct store *s, const char *path, char **names,
+                             size_t count, struct err *e)
+{
+    rocksdb_column_family_handle_t **handles = calloc(count, sizeof(void *));
+    const rocksdb_options_t **options = calloc(count, sizeof(void *));
+    char *error = NULL;
+    assert(handles && options);
+    for (size_t i = 0; i < count; i++)
+        options[i] = s->options;
+    if (s->read_only)
+        s->db = rocksdb_open_for_read_only_column_families(
+            s->options, path, (int)count, (const char *const *)names, options,
+            handles, 0, &error);
+    else
+        s->db = rocksdb_open_column_families(s->options, path, (int)count,
+                                             (const char *const *)names,
+                                             options, handles, &error);
+    for (size_t i = 0; !error && i < count; i++) {
+        if (strcmp(names[i], "default") == 0)
+            s->default_family = handles[i];
+        else
+            family_add(s, names[i], handles[i]);
+    }
+    free(handles);
+    free(options);
+    return error ? store_error(s, "opening it", error, e) : RC_OK;
+}
+
+static enum rc open_database(struct store *s, struct err *e)
+{
+    char path[PATH_MAX_BYTES + 16], current[PATH_MAX_BYTES + 32];
+    char *fresh[] = {(char *)(uintptr_t)"default"}, *error = NULL;
+    char **names;
+    size_t count;
+    enum rc rc;
+    (void)snprintf(path, sizeof path, "%s/rocksdb", s->dir);
+    (void)snprintf(current, sizeof current, "%s/CURRENT", path);
+    if (access(current, F_OK) != 0) {
+        if (s->read_only)
+            return ERR(e, RC_STOP, "state: %s holds no store", s->dir);
+        return open_families(s, path, fresh, 1, e);
+    }
+    names = rocksdb_list_column_families(s->options, path, &count, &error);
+    if (error) return store_error(s, "listing its families", error, e);
+    rc = open_families(s, path, names, count, e);
+    rocksdb_list_column_families_destroy(names, count);
+    return rc;
+}
+
+static enum rc sweep(struct store *s, bool opening, struct err *e);
+
+enum rc store_open(struct store **out, const struct store_options *o,
+                   struct err *e)
+{
+    struct store *s = calloc(1, sizeof *s);
+    enum rc rc;
+    *out = NULL;
+    if (!s) return ERR(e, RC_STOP, "state: no memory");
+    (void)pthread_mutex_init(&s->mutex, NULL);
+    (void)pthread_cond_init(&s->released, NULL);
+    s->keep_ms = o->keep_ms;
+    s->read_only = o->read_only;
+    set_options(s, o->memory_bytes);
+    if (snprintf(s->dir, sizeof s->dir, "%s", o->dir) >= (int)sizeof s->dir)
+        rc = ERR(e, RC_STOP, "state.dir: longer than %zu bytes", sizeof s->dir);
+    else
+        rc = s->read_only ? RC_OK : make_folder(s->dir, e);
+    if (rc == RC_OK) rc = open_database(s, e);
+    if (rc == RC_OK) rc = instance_make(s, e);
+    if (rc == RC_OK && !s->read_only) rc = sweep(s, true, e);
+    if (rc != RC_OK) {
+        store_close(s);
+        return rc;
+    }
+    *out = s;
+    return RC_OK;
+}
+
+void store_close(struct store *s)
+{
+    if (!s) return;
+    while (s->families) {
+        struct family *f = s->families;
+        assert(!f->held);
+        s->families = f->next;
+        rocksdb_column_family_handle_destroy(f->handle);
+        free(f->name);
+        free(f);
+    }
+    if (s->default_family)
+        rocksdb_column_family_handle_destroy(s->default_family);
+    if (s->db) rocksdb_close(s->db);
+    rocksdb_readoptions_destroy(s->reading);
+    rocksdb_writeoptions_destroy(s->writing);
+    rocksdb_options_destroy(s->options);
+    rocksdb_cache_destroy(s->cache);
+    (void)pthread_cond_destroy(&s->released);
+    (void)pthread_mutex_destroy(&s->mutex);
+    free(s);
+}
+
+const char *store_instance(const struct store *s)
+{
+    return s->instance;
+}
+
+/* --- metadata ---------------------------------------------------------- */
+
+static uint8_t *put_text(uint8_t *to, const char *text)
+{
+    struct slice s = slice_str(text);
+    return put_bytes(put_u32(to, (uint32_t)s.len), s);
+}
+
+static size_t meta_encode(const struct family_meta *m, uint8_t *out)
+{
+    uint8_t *to = put_u8(out, META_VERSION);
+    to = put_text(to, m->cluster_id);
+    to = put_text(to, m->shape);
+    to = put_u32(to, m->partitions);
+    to = put_i64(to, m->checkpoint);
+    to = put_i64(to, m->applied);
+    to = put_i64(to, m->released_ms);
+    to = put_u64(to, XXH3_64bits(out, (size_t)(to - out)));
+    return (size_t)(to - out);
+}
+
+static void read_text(struct reader *r, char *out)
+{
+    struct slice s = read_bytes(r, read_u32(r));
+    if (s.len >= STORE_TEXT_MAX) r->bad = true;
+    if (r->bad) return;
+    if (s.len) memcpy(out, s.ptr, s.len);
+    out[s.len] = '\0';
+}
+
+static enum rc meta_decode(struct family_meta *m, const char *family,
+                           struct slice in, struct err *e)
+{
+    struct reader r = reader_of(in);
+    uint8_t version = read_u8(&r);
+    *m = (struct family_meta){0};
+    if (!r.bad && version != META_VERSION)
+        return ERR(e, RC_STOP,
+                   "state of %s: written by version %d, this build reads %d",
+                   family, version, META_VERSION);
+    read_text(&r, m->cluster_id);
+    read_text(&r, m->shape);
+    m->partitions = read_u32(&r);
+    m->checkpoint = read_i64(&r);
+    m->applied = read_i64(&r);
+    m->released_ms = read_i64(&r);
+    if (r.bad || read_u64(&r) != XXH3_64bits(in.ptr, in.len - 8) ||
+        !reader_done(&r))
+        return ERR(e, RC_STOP,
+                   "state of %s: its metadata is damaged; `millrace reset` "
+                   "builds the state anew from the log",
+                   family);
+    return RC_OK;
+}
+
+static enum rc meta_get(struct store *s, const struct family *f,
+                        struct family_meta *meta, bool *found, struct err *e)
+{
+    char *error = NULL, *value;
+    size_t size;
+    enum rc rc;
+    *meta = (struct family_meta){0};
+    *found = false;
+    value = rocksdb_get_cf(s->db, s->reading, f->handle, META_KEY, 1, &size,
+                           &error);
+    if (error) return store_error(s, "reading metadata", error, e);
+    if (!value) return RC_OK;
+    rc = meta_decode(meta, f->name, slice_of(value, size), e);
+    *found = rc == RC_OK;
+    rocksdb_free(value);
+    return rc;
+}
+
+enum rc store_put_meta(struct store *s, struct family *f,
+                       const struct family_meta *meta, struct err *e)
+{
+    uint8_t bytes[META_BYTES_MAX];
+    size_t size = meta_encode(meta, bytes);
+    char *error = NULL;
+    rocksdb_put_cf(s->db, s->writing, f->handle, META_KEY, 1,
+                   (const char *)bytes, size, &error);
+    return error ? store_error(s, "writing metadata", error, e) : RC_OK;
+}
+
+/* --- families ---------------------------------------------------------- */
+
+static struct family *family_find(const struct store *s, const char *name)
+{
+    struct family *f = s->families;
+    while (f && strcmp(f->name, name) != 0)
+        f = f->next;
+    return f;
+}
+
+static enum rc family_remove(struct store *s, struct family *f, struct err *e)
+{
+    struct family **link = &s->families;
+    char *error = NULL;
+    rocksdb_drop_column_family(s->db, f->handle, &error);
+    if (error) return store_error(s, "dropping a family", error, e);
+    while (*link != f)
+        link = &(*link)->next;
+    *link = f->next;
+    rocksdb_column_family_handle_destroy(f->handle);
+    free(f->name);
+    free(f);
+    return RC_OK;
+}
+
+/* Drops what nobody has owned for state.keep. At the start nobody owns
+ * anything yet: what a crash left as owned counts from now on. */
+static enum rc sweep(struct store *s, bool opening, struct err *e)
+{
+    int64_t now_ms = store_now_ms();
+    struct family *f = s->families, *next;
+    for (; f; f = next) {
+        struct family_meta meta;
+        bool found;
+        next = f->next;
+        if (f->held) continue;
+        TRY(meta_get(s, f, &meta, &found, e));
+        if (!found) continue;
+        if (meta.released_ms == 0 && opening) {
+            meta.released_ms = now_ms;
+            TRY(store_put_meta(s, f, &meta, e));
+        } else if (meta.released_ms != 0 && s->keep_ms > 0 &&
+                   now_ms - meta.released_ms > (int64_t)s->keep_ms) {
+            LOG(INFO, "STATEDROP", "family=%s unowned_ms=%lld", f->name,
+                (long long)(now_ms - meta.released_ms));
+            TRY(family_remove(s, f, e));
+        }
+    }
+    return RC_OK;
+}
+
+/* With the mutex held: the family, held by nobody, or NULL after waiting. */
+static struct family *wait_released(struct store *s, const char *name,
+                                    bool *busy)
+{
+    struct family *f;
+    struct timespec until;
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += ACQUIRE_WAIT_MS / 1000;
+    *busy = false;
+    while ((f = family_find(s, name)) != NULL && f->held)
+        if (pthread_cond_timedwait(&s->released, &s->mutex, &until) != 0) {
+            *busy = true;
+            return NULL;
+        }
+    return f;
+}
+
+static enum rc acquire_locked(struct store *s, const char *name,
+                              struct family **out, struct family_meta *meta,
+                              bool *found, struct err *e)
+{
+    char *error = NULL;
+    bool busy;
+    struct family *f = wait_released(s, name, &busy);
+    if (busy)
+        return ERR(e, RC_AGAIN,
+                   "state of %s: another worker has held it for %d ms", name,
+                   ACQUIRE_WAIT_MS);
+    if (!f) {
+        rocksdb_column_family_handle_t *handle =
+            rocksdb_create_column_family(s->db, s->options, name, &error);
+        if (error) return store_error(s, "making a family", error, e);
+        family_add(s, name, handle);
+        f = s->families;
+    }
+    TRY(meta_get(s, f, meta, found, e));
+    f->held = true;
+    *out = f;
+    return sweep(s, false, e);
+}
+
+enum rc store_acquire(struct store *s, const char *name, struct family **out,
+                      struct family_meta *meta, bool *found, struct err *e)
+{
+    enum rc rc;
+    *out = NULL;
+    (void)pthread_mutex_lock(&s->mutex);
+    rc = acquire_locked(s, name, out, meta, found, e);
+    (void)pthread_mutex_unlock(&s->mutex);
+    if (rc != RC_OK && *out) {
+        store_release(s, *out);
+        *out = NULL;
+    }
+    return rc;
+}
+
+void store_release(struct store *s, struct family *f)
+{
+    (void)pthread_mutex_lock(&s->mutex);
+    assert(f->held);
+    f->held = false;
+    (void)pthread_cond_broadcast(&s->released);
+    (void)pthread_mutex_unlock(&s->mutex);
+}
+
+enum rc store_drop(struct store *s, const char *name, struct err *e)
+{
+    struct family *f;
+    enum rc rc = RC_OK;
+    (void)pthread_mutex_lock(&s->mutex);
+    f = family_find(s, name);
+    if (f && f->held)
+        rc = ERR(e, RC_STOP, "state of %s: it is in use", name);
+    else if (f)
+        rc = family_remove(s, f, e);
+    (void)pthread_mutex_unlock(&s->mutex);
+    return rc;
+}
+
+/* --- rows -------------------------------------------------------------- */
+
+struct store_reads {
+    uint32_t max, filled;
+    const char **keys;
+    size_t *key_sizes;
+    char **errors;
+    rocksdb_pinnableslice_t **values;
+    char *key_bytes; /* grows to the longest batch of keys */
+    size_t key_bytes_max;
+};
+
+struct store_reads *store_reads_new(uint32_t max)
+{
+    struct store_reads *r = calloc(1, sizeof *r);
+    assert(r && max > 0);
+    r->max = max;
+    r->keys = calloc(max, sizeof *r->keys);
+    r->key_sizes = calloc(max, sizeof *r->key_sizes);
+    r->errors = calloc(max, sizeof *r->errors);
+    r->values = calloc(max, sizeof(rocksdb_pinnableslice_t *));
+    assert(r->keys && r->key_sizes && r->errors && r->values);
+    return r;
+}
+
+void store_reads_free(struct store_reads *r)
+{
+    if (!r) return;
+    store_release_values(r);
+    free((void *)r->keys);
+    free(r->key_sizes);
+    free((void *)r->errors);
+    free((void *)r->values);
+    free(r->key_bytes);
+    free(r);
+}
+
+void store_release_values(struct store_reads *r)
+{
+    for (uint32_t i = 0; i < r->filled; i++) {
+        if (r->values[i]) rocksdb_pinnableslice_destroy(r->values[i]);
+        r->values[i] = NULL;
+    }
+    r->filled = 0;
+}
+
+/* Row keys are 'u' and the user's id, one after the other in key_bytes. */
+static void fill_keys(struct store_reads *r, const struct slice *keys,
+                      uint32_t count)
+{
+    size_t bytes = 0;
+    char *to;
+    for (uint32_t i = 0; i < count; i++)
+        bytes += 1 + keys[i].len;
+    if (bytes > r->key_bytes_max) {
+        free(r->key_bytes);
+        r->key_bytes_max = 2 * bytes;
+        r->key_bytes = malloc(r->key_bytes_max);
+        assert(r->key_bytes);
+    }
+    to = r->key_bytes;
+    for (uint32_t i = 0; i < count; i++) {
+        r->keys[i] = to;
+        r->key_sizes[i] = 1 + keys[i].len;
+        *to++ = 'u';
+        if (keys[i].len) memcpy(to, keys[i].ptr, keys[i].len);
+        to += keys[i].len;
+        r->errors[i] = NULL;
+    }
+}
+
+enum rc store_get(struct store *s, struct family *f, struct store_reads *r,
+                  const struct slice *keys, uint32_t count,
+                  struct slice *values, struct err *e)
+{
+    char *first_error = NULL;
+    assert(count <= r->max && r->filled == 0);
+    fill_keys(r, keys, count);
+    r->filled = count;
+    rocksdb_batched_multi_get_cf(s->db, s->reading, f->handle, count, r->keys,
+                                 r->key_sizes, r->values, r->errors, false);
+    for (uint32_t i = 0; i < count; i++) {
+        size_t len = 0;
+        const char *ptr =
+            r->values[i] ? rocksdb_pinnableslice_value(r->values[i], &len) : NULL;
+        values[i] = slice_of(ptr, len);
+        if (!r->errors[i]) continue;
+        if (first_error)
+            rocksdb_free(r->errors[i]);
+        else
+            first_error = r->errors[i];
+    }
+    if (!first_error) return RC_OK;
+    store_release_values(r);
+    return store_error(s, "reading rows", first_error, e);
+}
+
+struct store_writes {
+    rocksdb_writebatch_t *batch;
+};
+
+struct store_writes *store_writes_new(void)
+{
+    struct store_writes *w = calloc(1, sizeof *w);
+    assert(w);
+    w->batch = rocksdb_writebatch_create();
+    return w;
+}
+
+void store_writes_free(struct store_writes *w)
+{
+    if (!w) return;
+    rocksdb_writebatch_destroy(w->batch);
+    free(w);
+}
+
+void store_writes_row(struct store_writes *w, struct family *f,
+                      struct slice key, struct slice row)
+{
+    char bytes[KEY_BYTES_MAX];
+    assert(key.len < sizeof bytes);
+    bytes[0] = 'u';
+    memcpy(bytes + 1, key.ptr, key.len);
+    rocksdb_writebatch_put_cf(w->batch, f->handle, bytes, 1 + key.len,
+                              (const char *)row.ptr, row.len);
+}
+
+enum rc store_write(struct store *s, struct store_writes *w, struct family *f,
+                    const struct family_meta *meta, struct err *e)
+{
+    uint8_t bytes[META_BYTES_MAX];
+    size_t size = meta_encode(meta, bytes);
+    char *error = NULL;
+    rocksdb_writebatch_put_cf(w->batch, f->handle, META_KEY, 1,
+                              (const char *)bytes, size);
+    rocksdb_write(s->db, s->writing, w->batch, &error);
+    rocksdb_writebatch_clear(w->batch);
+    return error ? store_error(s, "writing rows", error, e) : RC_OK;
+}
+
+/* --- for inspect and reset --------------------------------------------- */
+
+enum rc store_each_family(struct store *s, store_family_fn *fn, void *user,
+                          struct err *e)
+{
+    for (struct family *f = s->families; f; f = f->next) {
+        struct family_meta meta;
+        bool found;
+        TRY(meta_get(s, f, &meta, &found, e));
+        TRY(fn(user, f->name, &meta, found, e));
+    }
+    return RC_OK;
+}
+
+static enum rc each_row(struct store *s, rocksdb_iterator_t *it,
+                        store_row_fn *fn, void *user, struct err *e)
+{
+    char *error = NULL;
+    for (rocksdb_iter_seek(it, "u", 1); rocksdb_iter_valid(it);
+         rocksdb_iter_next(it)) {
+        size_t key_len, len;
+        const char *key = rocksdb_iter_key(it, &key_len);
+        const char *row = rocksdb_iter_value(it, &len);
+        if (key_len < 1 || key[0] != 'u') break;
+        TRY(fn(user, slice_of(key + 1, key_len - 1), slice_of(row, len), e));
+    }
+    rocksdb_iter_get_error(it, &error);
+    return error ? store_error(s, "reading rows", error, e) : RC_OK;
+}
+
+enum rc store_each_row(struct store *s, const char *name, store_row_fn *fn,
+                       void *user, struct err *e)
+{
+    const struct family *f = family_find(s, name);
+    rocksdb_iterator_t *it;
+    enum rc rc;
+    if (!f)
+        return ERR(e, RC_STOP, "state in %s: no family %s", s->dir, name);
+    it = rocksdb_create_iterator_cf(s->db, s->reading, f->handle);
+    rc = each_row(s, it, fn, user, e);
+    rocksdb_iter_destroy(it);
+    return rc;
+}
+
+enum rc store_find_row(struct store *s, const char *name, struct slice user,
+                       uint8_t **row, size_t *size, struct err *e)
+{
+    const struct family *f = family_find(s, name);
+    char key[KEY_BYTES_MAX], *error = NULL, *value;
+    *row = NULL;
+    *size = 0;
+    if (!f || user.len >= sizeof key) return RC_OK;
+    key[0] = 'u';
+    memcpy(key + 1, user.ptr, user.len);
+    value = rocksdb_get_cf(s->db, s->reading, f->handle, key, 1 + user.len,
+                           size, &error);
+    if (error) return store_error(s, "reading a row", error, e);
+    if (!value) return RC_OK;
+    *row = malloc(*size ? *size : 1);
+    assert(*row);
+    memcpy(*row, value, *size);
+    rocksdb_free(value);
+    return RC_OK;
+}
