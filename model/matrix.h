@@ -6,7 +6,8 @@
  *          a row (norm, softmax) add in eight lanes, element i in lane i % 8,
  *          and fold the lanes in one order. exp and log are ours.
  * Forward  Weights are packed once (matrix_pack) in panels of 16 columns.
- * Backward The gradient products go to OpenBLAS, on the caller's thread.
+ * Backward The gradient products go to OpenBLAS, set to one thread, so that a
+ *          shape always adds in the same order.
  * Memory   Nothing is allocated. Any pointer may be unaligned, but those of
  *          packed panels are aligned to 64 bytes (arena_take).
  * Threads  All functions: any thread that has called matrix_thread_init.
@@ -29,8 +30,8 @@ struct packed {
 
 enum matrix_mode { MATRIX_SET, MATRIX_ADD };
 
-/* Round to nearest, denormals kept, in the calling thread; one BLAS thread.
- * Cheap enough to call at every entry. */
+/* Round to nearest, denormals kept, in the calling thread, whatever a library
+ * has left behind. Cheap enough to call at every entry. */
 void matrix_thread_init(void);
 
 /* "avx2", "neon" or "portable". MILLRACE_KERNELS=portable in the environment

@@ -1,0 +1,84 @@
+/* kernels.h - what a kernel family must do, and where it is found.
+ *
+ * A family is kernels.inc.h compiled for one instruction set. All families
+ * give the same bits; test_matrix compares them. What each entry computes is
+ * said once, in matrix.h and below; tests/support/kernels_ref.c is the plain
+ * statement of it.
+ * Threads  Pure functions over their arguments. */
+#ifndef MILLRACE_KERNELS_H
+#define MILLRACE_KERNELS_H
+
+#include "matrix.h"
+
+#include <stdbool.h>
+
+/* Keys and values are kept in pages of KV_BLOCK tokens. In a page each layer
+ * has K transposed, (D, KV_BLOCK), so that a score runs over keys in lanes,
+ * then V, (KV_BLOCK, D). Elements are reals, or bf16 rounded to nearest even
+ * when they are put. */
+enum { KV_BLOCK = 16 };
+
+/* One query over the keys of its context. */
+struct attention {
+    uint32_t width, heads;
+    bool bf16;
+    const void *const *page; /* of the context, oldest first */
+    size_t layer_offset;     /* bytes from a page's start to this layer */
+    uint32_t keys;           /* position of the query + 1 */
+    const real *query;       /* (D), already divided by sqrt(D / heads) */
+    /* Bias of each key, by distance: key k of head h at distance[h
+       distance_stride + k]. Readable up to the next multiple of KV_BLOCK. */
+    const real *distance;
+    size_t distance_stride;
+    const real *time;          /* (heads, BIAS_BUCKETS); NULL: none */
+    const uint8_t *time_bucket; /* (keys), readable like distance */
+    /* (heads, weight_stride) receives exp(score - largest); the stride is a
+       multiple of KV_BLOCK. */
+    real *weight;
+    size_t weight_stride;
+    real *total; /* (heads) receives the sums of weight */
+    real *out;   /* (D) */
+};
+
+struct kernels {
+    const char *name;
+    void (*multiply)(const real *a, size_t a_stride, uint32_t rows,
+                     const struct packed *b, const real *bias, real *c,
+                     size_t c_stride, enum matrix_mode mode);
+    void (*gelu)(const real *x, size_t count, real *y);
+    void (*gelu_backward)(const real *x, size_t count, real *dy);
+    void (*norm)(const real *x, uint32_t rows, uint32_t width,
+                 const real *weight, const real *bias, real *y, real *stats);
+    void (*norm_backward)(const real *x, const real *stats, const real *weight,
+                          const real *dy, uint32_t rows, uint32_t width,
+                          real *dx, real *dweight, real *dbias);
+    real (*log_sum_exp)(const real *x, size_t count);
+    real (*softmax)(real *x, size_t count);
+    real (*exp)(real x);
+    real (*log)(real x);
+    /* y += a x, each element one fma */
+    void (*add_scaled)(const real *x, real a, size_t count, real *y);
+    void (*attend)(const struct attention *a);
+    /* Buckets of the time between a query and each key: floor(log2(1 + gap)),
+       at most BIAS_BUCKETS - 1, gap = max(0, query - key). */
+    void (*time_buckets)(int32_t query, const int32_t *key, uint32_t count,
+                         uint8_t *out);
+};
+
+extern const struct kernels kernels_avx2, kernels_neon, kernels_portable;
+
+/* The family chosen for this machine. */
+const struct kernels *kernels_get(void);
+
+/* Puts one token's keys and values kv (2 D) into its page. What a bf16 page
+ * will give back is also left in kv. */
+void kernels_put(real *kv, uint32_t width, bool bf16, uint8_t *page,
+                 size_t layer_offset, uint32_t slot);
+
+static inline size_t kv_layer_bytes(uint32_t width, bool bf16)
+{
+    return (size_t)2 * width * KV_BLOCK *
+           (bf16 ? sizeof(uint16_t) : sizeof(real));
+}
+
+#endif
