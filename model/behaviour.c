@@ -37,12 +37,11 @@ static void pack_layer(struct behaviour *b, uint32_t l, size_t *used)
     const real *bias;
 
     to->query_bias = take(b->block, used, d);
-    to->distance =
-        take(b->block, used, (size_t)c->heads * b->distance_stride);
+    to->distance = take(b->block, used, (size_t)c->heads * b->distance_stride);
     if (!b->block) return;
 
-    to->query = matrix_pack(params_of(p, b->values, t->query_weight), d, d,
-                            query);
+    to->query =
+        matrix_pack(params_of(p, b->values, t->query_weight), d, d, query);
     for (size_t i = 0; i < packed_size(d, d); i++)
         query[i] *= scale;
     bias = params_of(p, b->values, t->query_bias);
@@ -50,11 +49,11 @@ static void pack_layer(struct behaviour *b, uint32_t l, size_t *used)
         to->query_bias[i] = bias[i] * scale;
     to->keyvalue = matrix_pack(params_of(p, b->values, t->keyvalue_weight), d,
                                2 * d, keyvalue);
-    to->output = matrix_pack(params_of(p, b->values, t->output_weight), d, d,
-                             output);
+    to->output =
+        matrix_pack(params_of(p, b->values, t->output_weight), d, d, output);
     to->up = matrix_pack(params_of(p, b->values, t->up_weight), d, c->ffn, up);
-    to->down = matrix_pack(params_of(p, b->values, t->down_weight), c->ffn, d,
-                           down);
+    to->down =
+        matrix_pack(params_of(p, b->values, t->down_weight), c->ffn, d, down);
     bias = params_of(p, b->values, t->distance_bias);
     for (uint32_t h = 0; h < c->heads; h++) {
         real *row = to->distance + (size_t)h * b->distance_stride;
@@ -82,8 +81,7 @@ struct behaviour *behaviour_new(const struct params *p, const real *values)
     if (!b) return NULL;
     b->params = p;
     b->values = values;
-    b->weight_stride =
-        (2 * c->window + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK;
+    b->weight_stride = (2 * c->window + KV_BLOCK - 1) / KV_BLOCK * KV_BLOCK;
     b->distance_stride = 2 * c->window + KV_BLOCK;
     b->item_scale = (real)sqrt((double)c->width);
     b->page_bytes = c->layers * kv_layer_bytes(c->width, c->kv_bf16);
@@ -112,8 +110,8 @@ uint32_t behaviour_distance_bucket(uint32_t distance)
     uint32_t octave, bucket;
     if (distance < EXACT_DISTANCES) return distance;
     octave = 31 - (uint32_t)__builtin_clz(distance);
-    bucket = EXACT_DISTANCES + 4 * (octave - 4) +
-             ((distance >> (octave - 2)) & 3);
+    bucket =
+        EXACT_DISTANCES + 4 * (octave - 4) + ((distance >> (octave - 2)) & 3);
     return bucket < BIAS_BUCKETS ? bucket : BIAS_BUCKETS - 1;
 }
 
@@ -140,8 +138,7 @@ void behaviour_embed(const struct behaviour *b, const struct token *token,
         assert(token->row[f] < c->field[f].rows);
         k->add_scaled(params_of(p, b->values, p->embedding[f]) +
                           (size_t)token->row[f] * d,
-                      c->field[f].kind == FIELD_ITEM ? b->item_scale : 1, d,
-                      x);
+                      c->field[f].kind == FIELD_ITEM ? b->item_scale : 1, d, x);
     }
 }
 
@@ -210,8 +207,8 @@ static void put_keys(const struct behaviour *b, uint32_t l,
     }
 }
 
-static void attend(const struct behaviour *b, uint32_t l,
-                   const struct rows *r, struct activations *a)
+static void attend(const struct behaviour *b, uint32_t l, const struct rows *r,
+                   struct activations *a)
 {
     const struct params *p = b->params;
     const struct behaviour_config *c = &p->config;
@@ -224,8 +221,8 @@ static void attend(const struct behaviour *b, uint32_t l,
         .layer_offset = l * kv_layer_bytes(d, c->kv_bf16),
         .distance_stride = b->distance_stride,
         .weight_stride = b->weight_stride,
-        .time = c->has_time ? params_of(p, b->values, p->layer[l].time_bias)
-                            : NULL,
+        .time =
+            c->has_time ? params_of(p, b->values, p->layer[l].time_bias) : NULL,
     };
 
     matrix_multiply(a->norm_wanted, d, r->wanted_count, &b->layer[l].query,
@@ -250,16 +247,15 @@ static void attend(const struct behaviour *b, uint32_t l,
 /* out = in + branch(inputs); with dropout the branch is cut first. */
 static void add_branch(const struct rows *r, uint32_t l, enum mask_site site,
                        const struct mask *m, const real *inputs,
-                       const struct packed *w, const real *bias,
-                       const real *in, real *out, real *branch)
+                       const struct packed *w, const real *bias, const real *in,
+                       real *out, real *branch)
 {
     uint32_t d = w->cols, rows = r->wanted_count;
     size_t reals = (size_t)rows * d;
 
     if (out != in) memcpy(out, in, reals * sizeof *out);
     if (m && m->cut) {
-        matrix_multiply(inputs, w->inner, rows, w, bias, branch, d,
-                        MATRIX_SET);
+        matrix_multiply(inputs, w->inner, rows, w, bias, branch, d, MATRIX_SET);
         mask_apply(m, l, site, r->row, r->wanted, rows, d, branch);
         kernels_get()->add_scaled(branch, 1, reals, out);
     } else {
@@ -280,20 +276,18 @@ void behaviour_layer_forward(const struct behaviour *b, uint32_t l,
     if (a->x_wanted != a->x)
         for (uint32_t i = 0; i < rows; i++) {
             size_t from = (size_t)r->wanted[i] * d;
-            memcpy(a->x_wanted + (size_t)i * d, a->x + from,
-                   d * sizeof(real));
+            memcpy(a->x_wanted + (size_t)i * d, a->x + from, d * sizeof(real));
             memcpy(a->norm_wanted + (size_t)i * d, a->norm1 + from,
                    d * sizeof(real));
         }
     attend(b, l, r, a);
     add_branch(r, l, MASK_ATTENTION, m, a->mixed, &b->layer[l].output,
-               params_of(p, b->values, t->output_bias), a->x_wanted,
-               a->middle, a->branch);
+               params_of(p, b->values, t->output_bias), a->x_wanted, a->middle,
+               a->branch);
     matrix_norm(a->middle, rows, d, params_of(p, b->values, t->norm2_weight),
                 params_of(p, b->values, t->norm2_bias), a->norm2, a->stats2);
     matrix_multiply(a->norm2, d, rows, &b->layer[l].up,
-                    params_of(p, b->values, t->up_bias), a->up, h,
-                    MATRIX_SET);
+                    params_of(p, b->values, t->up_bias), a->up, h, MATRIX_SET);
     matrix_gelu(a->up, (size_t)rows * h, a->act);
     add_branch(r, l, MASK_FFN, m, a->act, &b->layer[l].down,
                params_of(p, b->values, t->down_bias), a->middle, a->out,

@@ -33,42 +33,42 @@ struct behaviour {
 
 /* Where one token stands. */
 struct row {
-    uint8_t *const *page;   /* of its context */
-    const int32_t *times;   /* of its context, by position; behaviour_time */
-    uint32_t position;      /* index since the anchor */
-    uint64_t key;           /* of its dropout */
+    uint8_t *const *page; /* of its context */
+    const int32_t *times; /* of its context, by position; behaviour_time */
+    uint32_t position;    /* index since the anchor */
+    uint64_t key;         /* of its dropout */
 };
 
 struct rows {
     uint32_t count;
-    const struct row *row;    /* (T) */
+    const struct row *row; /* (T) */
     uint32_t wanted_count;
-    const uint32_t *wanted;   /* (R) ascending row numbers */
-    const uint8_t *bucket;    /* (T, weight_stride); NULL without time */
+    const uint32_t *wanted; /* (R) ascending row numbers */
+    const uint8_t *bucket;  /* (T, weight_stride); NULL without time */
 };
 
 /* Training keeps every layer's own; live, all layers share one set, where
  * middle and out are x_wanted, and the weights are one row's. */
 struct activations {
-    real *x;           /* (T, D) what comes in */
-    real *norm1;       /* (T, D) */
-    real *stats1;      /* (T, 2); NULL live */
-    real *keyvalue;    /* (T, 2 D) */
-    real *x_wanted;    /* (R, D); x itself where all rows are wanted */
-    real *norm_wanted; /* (R, D); likewise of norm1 */
-    real *query;       /* (R, D) */
-    real *weight;      /* (R or 1, heads, weight_stride) exp(score - max) */
+    real *x;            /* (T, D) what comes in */
+    real *norm1;        /* (T, D) */
+    real *stats1;       /* (T, 2); NULL live */
+    real *keyvalue;     /* (T, 2 D) */
+    real *x_wanted;     /* (R, D); x itself where all rows are wanted */
+    real *norm_wanted;  /* (R, D); likewise of norm1 */
+    real *query;        /* (R, D) */
+    real *weight;       /* (R or 1, heads, weight_stride) exp(score - max) */
     size_t weight_step; /* reals between the rows of weight; 0 live */
-    real *total;       /* (R or 1, heads) */
+    real *total;        /* (R or 1, heads) */
     size_t total_step;
-    real *mixed;       /* (R, D) */
-    real *middle;      /* (R, D) after attention */
-    real *norm2;       /* (R, D) */
-    real *stats2;      /* (R, 2); NULL live */
-    real *up;          /* (R, H) */
-    real *act;         /* (R, H); may be up */
-    real *out;         /* (R, D) */
-    real *branch;      /* (R, D) scratch, only with dropout */
+    real *mixed;  /* (R, D) */
+    real *middle; /* (R, D) after attention */
+    real *norm2;  /* (R, D) */
+    real *stats2; /* (R, 2); NULL live */
+    real *up;     /* (R, H) */
+    real *act;    /* (R, H); may be up */
+    real *out;    /* (R, D) */
+    real *branch; /* (R, D) scratch, only with dropout */
 };
 
 /* What a layer's dropout is drawn from; cut of 256 elements are dropped. */

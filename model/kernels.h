@@ -30,7 +30,7 @@ struct attention {
        distance_stride + k]. Readable up to the next multiple of KV_BLOCK. */
     const real *distance;
     size_t distance_stride;
-    const real *time;          /* (heads, BIAS_BUCKETS); NULL: none */
+    const real *time;           /* (heads, BIAS_BUCKETS); NULL: none */
     const uint8_t *time_bucket; /* (keys), readable like distance */
     /* (heads, weight_stride) receives exp(score - largest); the stride is a
        multiple of KV_BLOCK. */
@@ -38,6 +38,30 @@ struct attention {
     size_t weight_stride;
     real *total; /* (heads) receives the sums of weight */
     real *out;   /* (D) */
+};
+
+enum { SCORE_ROWS = 8 };
+
+/* An item table in int8, for upper bounds of scores (top_k.c). Items stand
+ * in groups of SCAN_GROUP; in a group, for each pair of columns, the pair of
+ * each item, so that one byte product serves sixteen items. */
+enum { SCAN_GROUP = 32, SCAN_HALF = 16, SCAN_QUERIES = 6 };
+
+struct scan {
+    const int8_t *panels; /* (groups, 2, D / 2, SCAN_HALF, 2) */
+    /* Of each item: */
+    const int16_t *offset; /* 128 sum of its bytes, modulo 2^16 */
+    const float *scale;    /* what a step of its bytes is worth */
+    const float *residual; /* norm of what the bytes lose, and rounding */
+    const float *norm;     /* of scale times bytes */
+    uint32_t width;
+};
+
+struct scan_query {
+    const uint32_t *pairs; /* (D / 2): bytes + 128 of two columns, twice */
+    float reach;           /* norm of the query over its step */
+    float loss;            /* norm of what its bytes lose, over its norm */
+    float limit;           /* a hit is above: the score to beat over the step */
 };
 
 struct kernels {
@@ -59,6 +83,16 @@ struct kernels {
     /* y += a x, each element one fma */
     void (*add_scaled)(const real *x, real a, size_t count, real *y);
     void (*attend)(const struct attention *a);
+    /* Looks at count groups from first for up to SCAN_QUERIES queries, until
+       one has a hit. Returns how many groups had none before it; hits[q] has
+       bit i set where item i of that group may beat q's limit. */
+    uint32_t (*scan)(const struct scan *s, uint32_t first, uint32_t count,
+                     const struct scan_query *q, uint32_t queries,
+                     uint32_t *hits);
+    /* The elements of a product for scattered rows, at most SCORE_ROWS: out[i]
+       = chain of a (D) with row[i] (D), the bits of multiply. */
+    void (*score_rows)(const real *a, const real *const *row, uint32_t count,
+                       uint32_t width, real *out);
     /* Buckets of the time between a query and each key: floor(log2(1 + gap)),
        at most BIAS_BUCKETS - 1, gap = max(0, query - key). */
     void (*time_buckets)(int32_t query, const int32_t *key, uint32_t count,

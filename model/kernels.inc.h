@@ -14,12 +14,12 @@
 
 /* ---- exp, log -------------------------------------------------------- */
 
-#define EXP_LOW -87.3f  /* below: 0, so that no result is denormal */
+#define EXP_LOW  -87.3f /* below: 0, so that no result is denormal */
 #define EXP_HIGH 88.0f
-#define LOG2_E 1.44269504088896341f
-#define MAGIC 12582912.0f /* 1.5 2^23: adding it rounds to an integer */
+#define LOG2_E   1.44269504088896341f
+#define MAGIC    12582912.0f /* 1.5 2^23: adding it rounds to an integer */
 #define LN2_HIGH 0.693359375f
-#define LN2_LOW -2.12194440e-4f
+#define LN2_LOW  -2.12194440e-4f
 
 /* exp(x) = 2^n exp(r), |r| <= ln 2 / 2; the polynomial is that of Moshier's
  * Cephes library (expf). Largest error seen: README.md. */
@@ -147,8 +147,8 @@ INLINE void tile(const uint32_t rows, const uint32_t panels, const float *a,
         for (uint32_t p = 0; p < panels; p++)
             tile_store(acc[r][2 * p], acc[r][2 * p + 1],
                        bias ? bias + p * PANEL_COLS : NULL,
-                       c + r * c_stride + p * PANEL_COLS,
-                       cols - p * PANEL_COLS, mode);
+                       c + r * c_stride + p * PANEL_COLS, cols - p * PANEL_COLS,
+                       mode);
 }
 
 struct product {
@@ -183,12 +183,24 @@ static void strip(const struct product *p, uint32_t row, uint32_t rows,
             TILE(2, 2);
     for (; first < last; first++)
         switch (rows) {
-        case 1: TILE(1, 1); break;
-        case 2: TILE(2, 1); break;
-        case 3: TILE(3, 1); break;
-        case 4: TILE(4, 1); break;
-        case 5: TILE(5, 1); break;
-        default: TILE(6, 1); break;
+        case 1:
+            TILE(1, 1);
+            break;
+        case 2:
+            TILE(2, 1);
+            break;
+        case 3:
+            TILE(3, 1);
+            break;
+        case 4:
+            TILE(4, 1);
+            break;
+        case 5:
+            TILE(5, 1);
+            break;
+        default:
+            TILE(6, 1);
+            break;
         }
 #undef TILE
 }
@@ -229,7 +241,7 @@ static void add_scaled(const float *x, float scale, size_t count, float *y)
 /* ---- GELU ------------------------------------------------------------ */
 
 #define GELU_SCALE 0.797884560802865356f /* sqrt(2 / pi) */
-#define GELU_CUBE 0.044715f
+#define GELU_CUBE  0.044715f
 
 /* The sigmoid s in GELU(x) = x s. */
 INLINE vec gelu_gate(vec x, vec square)
@@ -283,8 +295,7 @@ static void gelu_backward(const float *x, size_t count, float *dy)
 
 /* Widths are multiples of eight (behaviour_config_check). */
 static void norm(const float *x, uint32_t rows, uint32_t width,
-                 const float *weight, const float *bias, float *y,
-                 float *stats)
+                 const float *weight, const float *bias, float *y, float *stats)
 {
     for (uint32_t r = 0; r < rows; r++, x += width, y += width) {
         vec sum = vec_set1(0), squares = vec_set1(0), m, s;
@@ -300,9 +311,8 @@ static void norm(const float *x, uint32_t rows, uint32_t width,
         scale = 1 / sqrtf(vec_sum(squares) / (float)width + NORM_EPSILON);
         s = vec_set1(scale);
         for (uint32_t i = 0; i < width; i += VEC)
-            vec_store(y + i,
-                      vec_fma(vec_mul(vec_sub(vec_load(x + i), m), s),
-                              vec_load(weight + i), vec_load(bias + i)));
+            vec_store(y + i, vec_fma(vec_mul(vec_sub(vec_load(x + i), m), s),
+                                     vec_load(weight + i), vec_load(bias + i)));
         if (stats) {
             stats[2 * r] = mean;
             stats[2 * r + 1] = scale;
@@ -375,8 +385,7 @@ static float softmax(float *x, size_t count)
         vec_store(x + i, e);
     }
     if (i < count) {
-        vec e = vec_exp(
-            vec_sub(vec_load_first(x + i, count - i, -FLT_MAX), m));
+        vec e = vec_exp(vec_sub(vec_load_first(x + i, count - i, -FLT_MAX), m));
         sum = vec_add(sum, e);
         vec_store_first(x + i, count - i, e);
     }
@@ -487,7 +496,8 @@ INLINE void mix(const bool bf16, const uint32_t heads, const uint32_t vecs,
     for (uint32_t first = 0; first < a->keys; first += KV_BLOCK) {
         const uint8_t *base =
             (const uint8_t *)a->page[first / KV_BLOCK] + a->layer_offset;
-        uint32_t count = a->keys - first < KV_BLOCK ? a->keys - first : KV_BLOCK;
+        uint32_t count =
+            a->keys - first < KV_BLOCK ? a->keys - first : KV_BLOCK;
         for (uint32_t k = 0; k < count; k++)
 #pragma GCC unroll 2
             for (uint32_t h = 0; h < heads; h++) {
@@ -556,6 +566,132 @@ static void time_buckets(int32_t query, const int32_t *key, uint32_t count,
     }
 }
 
+/* ---- top k ----------------------------------------------------------- */
+
+/* Products of queries' and items' bytes, exact in 16 bits: norms of both
+ * sides are at most 181 (top_k.c), so a sum is at most 32761; on the way it
+ * may wrap. */
+#if defined(VEC_AVX2)
+INLINE void scan_dots(const struct scan *s, uint32_t group,
+                      const struct scan_query *q, const uint32_t queries,
+                      int16_t out[SCAN_QUERIES][SCAN_GROUP])
+{
+    uint32_t pairs = s->width / 2;
+    const __m256i *lo =
+        (const __m256i *)(const void *)(s->panels +
+                                        (size_t)group * s->width * SCAN_GROUP);
+    const __m256i *hi = lo + pairs;
+    const __m256i *offset =
+        (const __m256i *)(const void *)(s->offset + (size_t)group * SCAN_GROUP);
+    __m256i acc[SCAN_QUERIES][2];
+
+#pragma GCC unroll 8
+    for (uint32_t i = 0; i < queries; i++)
+        acc[i][0] = acc[i][1] = _mm256_setzero_si256();
+    for (uint32_t p = 0; p < pairs; p++) {
+        __m256i a = _mm256_load_si256(lo + p), b = _mm256_load_si256(hi + p);
+#pragma GCC unroll 8
+        for (uint32_t i = 0; i < queries; i++) {
+            __m256i x = _mm256_set1_epi32((int32_t)q[i].pairs[p]);
+            acc[i][0] = _mm256_add_epi16(acc[i][0], _mm256_maddubs_epi16(x, a));
+            acc[i][1] = _mm256_add_epi16(acc[i][1], _mm256_maddubs_epi16(x, b));
+        }
+    }
+#pragma GCC unroll 8
+    for (uint32_t i = 0; i < queries; i++)
+#pragma GCC unroll 2
+        for (uint32_t h = 0; h < 2; h++)
+            _mm256_storeu_si256(
+                (__m256i *)(void *)&out[i][h * SCAN_HALF],
+                _mm256_sub_epi16(acc[i][h], _mm256_load_si256(offset + h)));
+}
+#else
+INLINE void scan_dots(const struct scan *s, uint32_t group,
+                      const struct scan_query *q, const uint32_t queries,
+                      int16_t out[SCAN_QUERIES][SCAN_GROUP])
+{
+    uint32_t pairs = s->width / 2;
+    for (uint32_t i = 0; i < queries; i++) {
+        const int8_t *item = s->panels + (size_t)group * s->width * SCAN_GROUP;
+        for (uint32_t h = 0; h < 2; h++) {
+            int32_t acc[SCAN_HALF] = {0};
+            for (uint32_t p = 0; p < pairs; p++, item += 2 * SCAN_HALF) {
+                int32_t x = (int32_t)(q[i].pairs[p] & 0xff) - 128;
+                int32_t y = (int32_t)(q[i].pairs[p] >> 8 & 0xff) - 128;
+                for (uint32_t j = 0; j < SCAN_HALF; j++)
+                    acc[j] += x * item[2 * j] + y * item[2 * j + 1];
+            }
+            for (uint32_t j = 0; j < SCAN_HALF; j++)
+                out[i][h * SCAN_HALF + j] = (int16_t)acc[j];
+        }
+    }
+}
+#endif
+
+INLINE uint32_t scan_few(const struct scan *s, uint32_t first, uint32_t count,
+                         const struct scan_query *q, const uint32_t queries,
+                         uint32_t *hits)
+{
+    for (uint32_t g = 0; g < count; g++) {
+        int16_t dots[SCAN_QUERIES][SCAN_GROUP];
+        size_t base = (size_t)(first + g) * SCAN_GROUP;
+        uint32_t any = 0;
+        scan_dots(s, first + g, q, queries, dots);
+        for (uint32_t i = 0; i < queries; i++) {
+            vec reach = vec_set1(q[i].reach), loss = vec_set1(q[i].loss);
+            vec limit = vec_set1(q[i].limit);
+            hits[i] = 0;
+#pragma GCC unroll 4
+            for (uint32_t v = 0; v < SCAN_GROUP; v += VEC) {
+                vec slack = vec_fma(loss, vec_load(s->norm + base + v),
+                                    vec_load(s->residual + base + v));
+                vec bound = vec_fma(vec_load_i16(&dots[i][v]),
+                                    vec_load(s->scale + base + v),
+                                    vec_mul(reach, slack));
+                hits[i] |= vec_more_bits(bound, limit) << v;
+            }
+            any |= hits[i];
+        }
+        if (any) return g;
+    }
+    return count;
+}
+
+static uint32_t scan(const struct scan *s, uint32_t first, uint32_t count,
+                     const struct scan_query *q, uint32_t queries,
+                     uint32_t *hits)
+{
+    switch (queries) {
+    case 1:
+        return scan_few(s, first, count, q, 1, hits);
+    case 2:
+        return scan_few(s, first, count, q, 2, hits);
+    case 3:
+        return scan_few(s, first, count, q, 3, hits);
+    case 4:
+        return scan_few(s, first, count, q, 4, hits);
+    case 5:
+        return scan_few(s, first, count, q, 5, hits);
+    default:
+        return scan_few(s, first, count, q, SCAN_QUERIES, hits);
+    }
+}
+
+static void score_rows(const float *a, const float *const *row, uint32_t count,
+                       uint32_t width, float *out)
+{
+    const float *r[SCORE_ROWS];
+    float acc[SCORE_ROWS] = {0};
+    for (uint32_t i = 0; i < SCORE_ROWS; i++)
+        r[i] = row[i < count ? i : 0];
+    for (uint32_t k = 0; k < width; k++)
+#pragma GCC unroll 8
+        for (uint32_t i = 0; i < SCORE_ROWS; i++)
+            acc[i] = fmaf(a[k], r[i][k], acc[i]);
+    for (uint32_t i = 0; i < count; i++)
+        out[i] = acc[i];
+}
+
 const struct kernels KERNELS_NAME = {
     .name = KERNELS_TEXT,
     .multiply = multiply,
@@ -569,5 +705,7 @@ const struct kernels KERNELS_NAME = {
     .log = log_one,
     .add_scaled = add_scaled,
     .attend = attend,
+    .scan = scan,
+    .score_rows = score_rows,
     .time_buckets = time_buckets,
 };

@@ -141,8 +141,8 @@ void matrix_norm_backward(const real *x, const real *stats, const real *weight,
                           const real *dy, uint32_t rows, uint32_t width,
                           real *dx, real *dweight, real *dbias)
 {
-    kernels_get()->norm_backward(x, stats, weight, dy, rows, width, dx,
-                                 dweight, dbias);
+    kernels_get()->norm_backward(x, stats, weight, dy, rows, width, dx, dweight,
+                                 dbias);
 }
 
 real matrix_log_sum_exp(const real *x, size_t count)
@@ -261,8 +261,8 @@ void matrix_gradient_table_input(const real *dy, size_t dy_stride,
                                  uint32_t cols, real *dx, size_t dx_stride,
                                  enum matrix_mode mode)
 {
-    blas(CblasNoTrans, CblasNoTrans, rows, inner, cols, dy, dy_stride, t,
-         inner, mode == MATRIX_ADD, dx, dx_stride);
+    blas(CblasNoTrans, CblasNoTrans, rows, inner, cols, dy, dy_stride, t, inner,
+         mode == MATRIX_ADD, dx, dx_stride);
 }
 
 void matrix_gradient_table(const real *x, size_t x_stride, const real *dy,

@@ -15,12 +15,15 @@
 #include "heads.h"
 #include "model.h"
 #include "tokenise.h"
+#include "top_k.h"
 
 struct model {
     struct model_info info;
     struct params params;
     real *values; /* (params.size), aligned to 64 bytes */
     struct behaviour *behaviour;
+    struct top_k_index *items; /* of the vocabulary; NULL without an item
+                                  field. Made by model_open */
     struct tokeniser tokeniser;
     struct head_tables tables;
     struct heads *heads;

@@ -82,8 +82,12 @@ static inline vec vec_power_of_two(vec magic)
 static inline vec vec_load_bf16(const uint16_t *p)
 {
     __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
-    return _mm256_castsi256_ps(
-        _mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16));
+}
+static inline vec vec_load_i16(const int16_t *p)
+{
+    __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(x));
 }
 /* table[index[i]] */
 static inline vec vec_lookup(const float *table, const uint8_t *index)
@@ -172,6 +176,12 @@ static inline vec vec_load_bf16(const uint16_t *p)
     uint16x8_t x = vld1q_u16(p);
     return vec_of(vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(x), 16)),
                   vreinterpretq_f32_u32(vshll_n_u16(vget_high_u16(x), 16)));
+}
+static inline vec vec_load_i16(const int16_t *p)
+{
+    int16x8_t x = vld1q_s16(p);
+    return vec_of(vcvtq_f32_s32(vmovl_s16(vget_low_s16(x))),
+                  vcvtq_f32_s32(vmovl_s16(vget_high_s16(x))));
 }
 static inline vec vec_lookup(const float *table, const uint8_t *index)
 {
@@ -263,6 +273,10 @@ static inline vec vec_power_of_two(vec magic)
 static inline vec vec_load_bf16(const uint16_t *p)
 {
     VEC_EACH(vec_float_of((uint32_t)p[i] << 16));
+}
+static inline vec vec_load_i16(const int16_t *p)
+{
+    VEC_EACH((float)p[i]);
 }
 static inline vec vec_lookup(const float *table, const uint8_t *index)
 {

@@ -1,0 +1,386 @@
+#include "top_k.h"
+
+#include "kernels.h"
+
+#include <assert.h>
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A query h is t p + d with bytes p, an item e is s q + r with bytes q. So
+ *
+ *   h.e = t s (p.q) + d.(s q) + h.r
+ *       <= t s (p.q) + |d| |s q| + |h| |r|           (Cauchy and Schwarz)
+ *
+ * Divided by t this is what the kernels compare. ROUNDING covers, as a share
+ * of |h| |e|, what the float score itself may differ from h.e (D 2^-24, D <=
+ * 1024) and the rounding of the bound's own few operations. */
+#define ROUNDING 1e-4
+
+enum {
+    NORM_MAX = 181, /* of bytes as integers: 181^2 fits in 15 bits */
+    ITEM_MAX = 63,  /* two products with bytes up to 255 fit in 16 bits */
+    QUERY_MAX = 127,
+    QUERIES = 96,     /* that go over the items together */
+    BLOCK_GROUPS = 8, /* whose bytes stay in the first cache meanwhile */
+    LOGIT_ROWS = 48,
+    INDEX_ALIGN = 64,
+};
+
+struct top_k_index {
+    const real *table;
+    uint32_t items, width, groups;
+    struct scan scan;
+    struct packed packed; /* for top_k_logits */
+    uint8_t *block;
+};
+
+/* One request under way. */
+struct search {
+    struct top_k_request *request;
+    struct ranked *heap; /* (k) the worst on top */
+    uint32_t found;
+    double step;            /* t */
+    uint32_t excluded_next; /* into the request's list */
+    uint32_t waiting_count; /* items to score in floats */
+    uint32_t waiting[SCORE_ROWS];
+};
+
+struct top_k_scratch {
+    uint32_t k_max;
+    uint32_t *pairs; /* (QUERIES, D / 2) */
+    struct scan_query *query;
+    struct search *search;
+    real *rows; /* (LOGIT_ROWS, D) */
+    uint64_t rescored;
+};
+
+/* ---- bytes ----------------------------------------------------------- */
+
+/* The step for x such that no byte passes most and their norm NORM_MAX. */
+static double step_for(const real *x, uint32_t width, int most)
+{
+    double square = 0, largest = 0, step, by_norm;
+    int64_t sum;
+    for (uint32_t i = 0; i < width; i++) {
+        square += (double)x[i] * x[i];
+        if (fabs((double)x[i]) > largest) largest = fabs((double)x[i]);
+    }
+    if (largest == 0) return 1;
+    step = largest / most;
+    /* Rounding can add half a step to each column. */
+    by_norm = sqrt(square) / (NORM_MAX - sqrt(width) / 2);
+    if (by_norm > step) step = by_norm;
+    sum = 0;
+    for (uint32_t i = 0; i < width; i++) {
+        int64_t byte = lrint(x[i] / step);
+        sum += byte * byte;
+    }
+    assert(sum <= NORM_MAX * NORM_MAX);
+    return step;
+}
+
+static void put_item(struct top_k_index *t, uint32_t item)
+{
+    const real *e = t->table + (size_t)item * t->width;
+    size_t group = item / SCAN_GROUP, lane = item % SCAN_GROUP;
+    int8_t *panel = (int8_t *)t->scan.panels + group * t->width * SCAN_GROUP +
+                    lane / SCAN_HALF * t->width * SCAN_HALF +
+                    lane % SCAN_HALF * 2;
+    double step = step_for(e, t->width, ITEM_MAX);
+    double lost = 0, kept = 0, square = 0;
+    int64_t sum = 0;
+
+    /* The kernels read a float; the loss is measured against that. */
+    step = (float)step;
+    for (uint32_t k = 0; k < t->width; k++) {
+        long byte = lrint(e[k] / step);
+        double back = step * (double)byte;
+        assert(byte >= -ITEM_MAX && byte <= ITEM_MAX);
+        panel[k / 2 * 2 * SCAN_HALF + k % 2] = (int8_t)byte;
+        lost += (e[k] - back) * (e[k] - back);
+        kept += back * back;
+        square += (double)e[k] * e[k];
+        sum += byte;
+    }
+    ((int16_t *)t->scan.offset)[item] = (int16_t)(uint16_t)(128 * sum);
+    ((float *)t->scan.scale)[item] = (float)step;
+    ((float *)t->scan.residual)[item] =
+        (float)(sqrt(lost) + ROUNDING * sqrt(square));
+    ((float *)t->scan.norm)[item] = (float)sqrt(kept);
+}
+
+/* ---- index and scratch ----------------------------------------------- */
+
+static void *lay(uint8_t *base, size_t *used, size_t bytes)
+{
+    void *p = base ? base + *used : NULL;
+    *used += (bytes + INDEX_ALIGN - 1) / INDEX_ALIGN * INDEX_ALIGN;
+    return p;
+}
+
+static size_t lay_out(struct top_k_index *t)
+{
+    size_t rows = (size_t)t->groups * SCAN_GROUP, used = 0;
+    real *panels;
+    t->scan.width = t->width;
+    t->scan.panels = lay(t->block, &used, rows * t->width);
+    t->scan.offset = lay(t->block, &used, rows * sizeof(int16_t));
+    t->scan.scale = lay(t->block, &used, rows * sizeof(float));
+    t->scan.residual = lay(t->block, &used, rows * sizeof(float));
+    t->scan.norm = lay(t->block, &used, rows * sizeof(float));
+    panels =
+        lay(t->block, &used, packed_size(t->width, t->items) * sizeof(real));
+    if (panels)
+        t->packed =
+            matrix_pack_transposed(t->table, t->width, t->items, panels);
+    return used;
+}
+
+struct top_k_index *top_k_index_new(const real *table, uint32_t items,
+                                    uint32_t width)
+{
+    struct top_k_index *t = calloc(1, sizeof *t);
+    size_t bytes;
+    if (!t) return NULL;
+    assert(width % 8 == 0 && width > 0 && width <= 1024);
+    t->table = table;
+    t->items = items;
+    t->width = width;
+    t->groups = (items + SCAN_GROUP - 1) / SCAN_GROUP;
+    bytes = lay_out(t);
+    t->block = aligned_alloc(INDEX_ALIGN, bytes + INDEX_ALIGN);
+    if (!t->block) {
+        free(t);
+        return NULL;
+    }
+    memset(t->block, 0, bytes); /* items that fill the last group */
+    (void)lay_out(t);
+    for (uint32_t i = 0; i < items; i++)
+        put_item(t, i);
+    return t;
+}
+
+void top_k_index_free(struct top_k_index *t)
+{
+    if (!t) return;
+    free(t->block);
+    free(t);
+}
+
+struct top_k_scratch *top_k_scratch_new(const struct top_k_index *t,
+                                        uint32_t k_max)
+{
+    struct top_k_scratch *s = calloc(1, sizeof *s);
+    if (!s) return NULL;
+    s->k_max = k_max;
+    s->pairs = calloc((size_t)QUERIES * t->width / 2, sizeof *s->pairs);
+    s->query = calloc(QUERIES, sizeof *s->query);
+    s->search = calloc(QUERIES, sizeof *s->search);
+    s->rows = calloc((size_t)LOGIT_ROWS * t->width, sizeof *s->rows);
+    if (s->pairs && s->query && s->search && s->rows) return s;
+    top_k_scratch_free(s);
+    return NULL;
+}
+
+void top_k_scratch_free(struct top_k_scratch *s)
+{
+    if (!s) return;
+    free(s->pairs);
+    free(s->query);
+    free(s->search);
+    free(s->rows);
+    free(s);
+}
+
+uint64_t top_k_rescored(const struct top_k_scratch *s)
+{
+    return s->rescored;
+}
+
+/* ---- the k best so far ----------------------------------------------- */
+
+static bool worse(struct ranked a, struct ranked b)
+{
+    return a.score < b.score || (a.score == b.score && a.item > b.item);
+}
+
+static void sift_down(struct ranked *heap, uint32_t count, uint32_t at)
+{
+    for (;;) {
+        uint32_t child = 2 * at + 1;
+        struct ranked moved = heap[at];
+        if (child >= count) return;
+        if (child + 1 < count && worse(heap[child + 1], heap[child])) child++;
+        if (!worse(heap[child], moved)) return;
+        heap[at] = heap[child];
+        heap[child] = moved;
+        at = child;
+    }
+}
+
+static void heap_put(struct search *s, uint32_t k, struct ranked r)
+{
+    if (s->found < k) {
+        uint32_t at = s->found++;
+        s->heap[at] = r;
+        while (at > 0 && worse(s->heap[at], s->heap[(at - 1) / 2])) {
+            struct ranked moved = s->heap[at];
+            s->heap[at] = s->heap[(at - 1) / 2];
+            s->heap[(at - 1) / 2] = moved;
+            at = (at - 1) / 2;
+        }
+    } else if (worse(s->heap[0], r)) {
+        s->heap[0] = r;
+        sift_down(s->heap, k, 0);
+    }
+}
+
+/* Best first, in place. */
+static void heap_sort(struct search *s)
+{
+    for (uint32_t left = s->found; left > 1;) {
+        struct ranked worst = s->heap[0];
+        s->heap[0] = s->heap[--left];
+        s->heap[left] = worst;
+        sift_down(s->heap, left, 0);
+    }
+}
+
+/* ---- the search ------------------------------------------------------ */
+
+static void start(const struct top_k_index *t, struct top_k_scratch *scratch,
+                  uint32_t i, struct top_k_request *r)
+{
+    struct search *s = &scratch->search[i];
+    struct scan_query *q = &scratch->query[i];
+    uint32_t *pairs = scratch->pairs + (size_t)i * t->width / 2;
+    double square = 0, lost = 0, norm;
+
+    *s = (struct search){.request = r, .heap = r->out};
+    s->step = step_for(r->hidden, t->width, QUERY_MAX);
+    for (uint32_t p = 0; p < t->width / 2; p++) {
+        uint32_t both = 0;
+        for (uint32_t j = 0; j < 2; j++) {
+            double x = r->hidden[2 * p + j];
+            long byte = lrint(x / s->step);
+            double back = s->step * (double)byte;
+            assert(byte >= -QUERY_MAX && byte <= QUERY_MAX);
+            both |= (uint32_t)(byte + 128) << 8 * j;
+            square += x * x;
+            lost += (x - back) * (x - back);
+        }
+        pairs[p] = both | both << 16;
+    }
+    norm = sqrt(square);
+    *q = (struct scan_query){
+        .pairs = pairs,
+        .reach = (float)(norm / s->step * (1 + ROUNDING)),
+        .loss = norm > 0 ? (float)(sqrt(lost) / norm * (1 + ROUNDING)) : 0,
+        .limit = -FLT_MAX,
+    };
+}
+
+/* Scores what waits, and raises the limit. */
+static void settle(const struct top_k_index *t, struct top_k_scratch *scratch,
+                   uint32_t i, uint32_t k)
+{
+    struct search *s = &scratch->search[i];
+    const real *row[SCORE_ROWS];
+    real score[SCORE_ROWS];
+    if (s->waiting_count == 0) return;
+    for (uint32_t j = 0; j < s->waiting_count; j++)
+        row[j] = t->table + (size_t)s->waiting[j] * t->width;
+    kernels_get()->score_rows(s->request->hidden, row, s->waiting_count,
+                              t->width, score);
+    for (uint32_t j = 0; j < s->waiting_count; j++)
+        heap_put(s, k, (struct ranked){s->waiting[j], (float)score[j]});
+    scratch->rescored += s->waiting_count;
+    s->waiting_count = 0;
+    if (s->found == k) {
+        double limit = s->heap[0].score / s->step;
+        scratch->query[i].limit = (float)(limit - 1e-6 * fabs(limit));
+    }
+}
+
+static bool is_excluded(struct search *s, uint32_t item)
+{
+    const struct top_k_request *r = s->request;
+    while (s->excluded_next < r->excluded_count &&
+           r->excluded[s->excluded_next] < item)
+        s->excluded_next++;
+    return s->excluded_next < r->excluded_count &&
+           r->excluded[s->excluded_next] == item;
+}
+
+static void take_hits(const struct top_k_index *t,
+                      struct top_k_scratch *scratch, uint32_t i, uint32_t k,
+                      uint32_t group, uint32_t hits)
+{
+    struct search *s = &scratch->search[i];
+    for (; hits != 0; hits &= hits - 1) {
+        uint32_t item = group * SCAN_GROUP + (uint32_t)__builtin_ctz(hits);
+        if (item >= t->items || is_excluded(s, item)) continue;
+        s->waiting[s->waiting_count++] = item;
+        if (s->waiting_count == SCORE_ROWS) settle(t, scratch, i, k);
+    }
+}
+
+/* A few queries over a block of groups. */
+static void search_block(const struct top_k_index *t, struct top_k_scratch *s,
+                         uint32_t query, uint32_t queries, uint32_t first,
+                         uint32_t last, uint32_t k)
+{
+    const struct kernels *kernels = kernels_get();
+    uint32_t hits[SCAN_QUERIES];
+    while (first < last) {
+        first += kernels->scan(&t->scan, first, last - first, s->query + query,
+                               queries, hits);
+        if (first == last) return;
+        for (uint32_t i = 0; i < queries; i++)
+            take_hits(t, s, query + i, k, first, hits[i]);
+        first++;
+    }
+}
+
+static void search_some(const struct top_k_index *t, struct top_k_scratch *s,
+                        struct top_k_request *in, uint32_t count, uint32_t k)
+{
+    for (uint32_t i = 0; i < count; i++)
+        start(t, s, i, &in[i]);
+    for (uint32_t first = 0; first < t->groups; first += BLOCK_GROUPS) {
+        uint32_t last =
+            first + BLOCK_GROUPS < t->groups ? first + BLOCK_GROUPS : t->groups;
+        for (uint32_t i = 0; i < count; i += SCAN_QUERIES)
+            search_block(t, s, i,
+                         count - i < SCAN_QUERIES ? count - i : SCAN_QUERIES,
+                         first, last, k);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        settle(t, s, i, k);
+        heap_sort(&s->search[i]);
+        in[i].found = s->search[i].found;
+    }
+}
+
+void top_k_find(const struct top_k_index *t, struct top_k_scratch *s,
+                struct top_k_request *in, uint32_t count, uint32_t k)
+{
+    assert(k <= s->k_max);
+    for (uint32_t i = 0; k > 0 && i < count; i += QUERIES)
+        search_some(t, s, in + i, count - i < QUERIES ? count - i : QUERIES, k);
+}
+
+void top_k_logits(const struct top_k_index *t, struct top_k_scratch *s,
+                  const real *const *hidden, uint32_t count, real *out)
+{
+    for (uint32_t from = 0; from < count; from += LOGIT_ROWS) {
+        uint32_t rows = count - from < LOGIT_ROWS ? count - from : LOGIT_ROWS;
+        for (uint32_t i = 0; i < rows; i++)
+            memcpy(s->rows + (size_t)i * t->width, hidden[from + i],
+                   t->width * sizeof *s->rows);
+        matrix_multiply(s->rows, t->width, rows, &t->packed, NULL,
+                        out + (size_t)from * t->items, t->items, MATRIX_SET);
+    }
+}
