@@ -119,6 +119,7 @@ void model_free(struct model *m)
 {
     if (!m) return;
     heads_free(m->heads);
+    top_k_index_free(m->items);
     behaviour_free(m->behaviour);
     tokeniser_fini(&m->tokeniser);
     for (uint32_t i = 0; m->feature_names && i < m->params.config.features; i++)
@@ -415,7 +416,12 @@ static enum rc read_parts(struct model *m, const json_t *config,
     }
     m->behaviour = behaviour_new(&m->params, m->values);
     m->heads = heads_new(&m->params, m->values, &m->tables);
-    if (!m->behaviour || !m->heads)
+    if (m->item_field >= 0) {
+        uint32_t table = m->params.embedding[m->item_field];
+        m->items = top_k_index_new(params_of(&m->params, m->values, table),
+                                   c->items, c->width);
+    }
+    if (!m->behaviour || !m->heads || (m->item_field >= 0 && !m->items))
         return ERR(e, RC_STOP, "no memory for packed weights");
     return RC_OK;
 }
