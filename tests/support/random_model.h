@@ -1,0 +1,24 @@
+/* random_model.h - a model of random weights, and events to score with it:
+ * what tests of bits and benches of speed need, where nothing must be true of
+ * the scores but that they can be made again. */
+#ifndef MILLRACE_TESTS_RANDOM_MODEL_H
+#define MILLRACE_TESTS_RANDOM_MODEL_H
+
+#include "model_dir.h"
+
+struct random_shape {
+    uint32_t layers, width, heads, ffn, window;
+    uint32_t items;
+    uint32_t features; /* F; the fraud head is there when above 0 */
+    bool has_time;
+    bool kv_bf16;
+};
+
+/* Ready for scorer_new; model_free. Stops the program where it fails. */
+struct model *random_model(struct random_shape shape, uint64_t seed);
+
+/* Event n of a user, the same at every call. */
+struct past_event random_event(const struct random_shape *shape, uint64_t seed,
+                               uint64_t user, uint64_t n);
+
+#endif
