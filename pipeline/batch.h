@@ -62,6 +62,7 @@ struct event {
 
 struct recommendation {
     struct slice item; /* lent by the model */
+    uint32_t index;    /* in the model's vocabulary */
     float score;
 };
 

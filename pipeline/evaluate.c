@@ -74,6 +74,16 @@ enum rc evaluate_add(struct evaluate *ev, const float *scores, int8_t label,
     return RC_OK;
 }
 
+enum rc evaluate_merge(struct evaluate *ev, const struct evaluate *from,
+                       struct err *e)
+{
+    assert(ev->columns == from->columns);
+    for (uint64_t i = 0; i < from->count; i++)
+        TRY(evaluate_add(ev, from->scores + i * from->columns, from->label[i],
+                         from->user[i], from->time_ms[i], e));
+    return RC_OK;
+}
+
 struct evaluate_options evaluate_options_default(void)
 {
     return (struct evaluate_options){

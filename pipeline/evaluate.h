@@ -39,6 +39,9 @@ void evaluate_free(struct evaluate *ev);
 enum rc evaluate_add(struct evaluate *ev, const float *scores, int8_t label,
                      uint64_t user, int64_t time_ms, struct err *e) MUST_USE;
 uint64_t evaluate_rows(const struct evaluate *ev);
+/* Adds the rows of from, which stays as it is: one collector per thread. */
+enum rc evaluate_merge(struct evaluate *ev, const struct evaluate *from,
+                       struct err *e) MUST_USE;
 
 struct evaluate_options {
     int64_t from_ms, until_ms; /* rows measured: [from, until) */

@@ -34,11 +34,12 @@ static const char *const SCHEMA_NAMES[OUTPUTS] = {
     [OUTPUT_RECOMMENDATIONS] = "recommendations",
 };
 
-static enum rc parse_schemas(struct outputs *o, struct err *e)
+enum rc outputs_parse_schemas(struct schema *out[OUTPUTS], struct err *e)
 {
     for (uint32_t i = 0; i < OUTPUTS; i++) {
+        out[i] = NULL;
         if (!SCHEMA_NAMES[i]) continue;
-        TRY(schema_parse(&o->schemas[i], schemas_get(SCHEMA_NAMES[i]), e));
+        TRY(schema_parse(&out[i], schemas_get(SCHEMA_NAMES[i]), e));
     }
     return RC_OK;
 }
@@ -71,7 +72,7 @@ enum rc outputs_new(struct outputs **out, const struct config *c,
         outputs_free(o);
         return ERR(e, RC_STOP, "outputs: no memory; lower batch.events.max");
     }
-    if (parse_schemas(o, e) != RC_OK) {
+    if (outputs_parse_schemas(o->schemas, e) != RC_OK) {
         outputs_free(o);
         return e->rc;
     }
@@ -88,11 +89,6 @@ void outputs_free(struct outputs *o)
     free(o->tape.at);
     arena_fini(&o->arena);
     free(o);
-}
-
-const struct schema *outputs_schema(const struct outputs *o, enum output output)
-{
-    return o->schemas[output];
 }
 
 /* --- one record on the tape --------------------------------------------- */

@@ -30,8 +30,11 @@ enum rc outputs_new(struct outputs **out, const struct config *c,
                     const struct model *model, const char *topic,
                     uint32_t ignores, struct err *e) MUST_USE;
 void outputs_free(struct outputs *o);
-const struct schema *outputs_schema(const struct outputs *o,
-                                    enum output output);
+
+/* The schema of each output, NULL for dead letters, which have none. The
+ * caller frees them, also after a failure. */
+enum rc outputs_parse_schemas(struct schema *out[OUTPUTS],
+                              struct err *e) MUST_USE;
 
 /* Encodes events from *next on, moves *next past those done, and lends their
  * messages. Call it until *next is b->count. */

@@ -256,6 +256,7 @@ static void name_list(struct stage_users *s, struct batch *b, uint32_t c)
     for (uint32_t k = 0; k < t->found; k++)
         list[k] = (struct recommendation){
             .item = model_item_name(s->o.model, t->out[k].item),
+            .index = t->out[k].item,
             .score = t->out[k].score,
         };
     o->list = list;

@@ -207,6 +207,7 @@ static enum rc take_over(struct worker *w, struct source_change *c,
     TRY(source_assign(w->o.source, c->positions, c->count, e));
     look_at_partitions(w);
     metrics_add(w->o.metrics, COUNT_rebalances, 1);
+    if (w->o.finite) return RC_OK;
     LOG(INFO, "ASSIGNED", "topic=%s partitions=%u", w->o.topic, c->count);
     return RC_OK;
 }
@@ -509,9 +510,4 @@ struct state *worker_state(const struct worker *w)
 const struct scorer *worker_scorer(const struct worker *w)
 {
     return w->scorer;
-}
-
-const struct schema *worker_schema(const struct worker *w, enum output output)
-{
-    return outputs_schema(w->outputs, output);
 }

@@ -68,6 +68,5 @@ enum rc worker_run(struct worker *w, const atomic_bool *stop,
 /* The worker's thread, or when it has ended. */
 struct state *worker_state(const struct worker *w);
 const struct scorer *worker_scorer(const struct worker *w); /* NULL: no model */
-const struct schema *worker_schema(const struct worker *w, enum output output);
 
 #endif

@@ -1,0 +1,233 @@
+#include "replay.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "cli.h"
+#include "progress.h"
+#include "replay_report.h"
+
+enum { LOOK_EVERY_MS = 20 };
+
+struct command {
+    struct cli cli;
+    struct config *config;
+    struct model *model;
+    struct metrics *metrics;
+    struct labels *labels;
+    struct replay *replay;
+    struct replay_options o;
+    struct watch_options watch;
+    struct evaluate_options evaluate;
+    struct cli_texts label_paths;
+    struct replay_report report;
+    const char *topic;
+    uint32_t partition; /* UINT32_MAX: all */
+    uint64_t from_offset, until_offset;
+    int64_t known_from_ms;
+};
+
+/* Ctrl-C gives up; partly written files go away with it. */
+static volatile sig_atomic_t stopped;
+
+static void on_signal(int signal_number)
+{
+    (void)signal_number;
+    stopped = 1;
+}
+
+static int check_arguments(struct command *c)
+{
+    if (!c->topic && c->cli.arg_count == 0)
+        return cli_complain(&c->cli, EXIT_USAGE,
+                            "give container files or --topic NAME");
+    if (c->topic && c->cli.arg_count > 0)
+        return cli_complain(&c->cli, EXIT_USAGE,
+                            "give files or --topic, not both");
+    if (c->o.to_topics && (c->o.fraud_path || c->o.recommendations_path))
+        return cli_complain(&c->cli, EXIT_USAGE,
+                            "give files for scores or --to-topics, not both");
+    if (c->o.workers > REPLAY_WORKERS_MAX)
+        return cli_complain(&c->cli, EXIT_USAGE, "--workers %u is more than %d",
+                            c->o.workers, REPLAY_WORKERS_MAX);
+    return CLI_GO;
+}
+
+static int parse(struct command *c, int argc, char **argv)
+{
+    const struct cli_option options[] = {
+        {"fraud-to", "FILE", CLI_TEXT, &c->o.fraud_path,
+         "fraud scores to this Avro file"},
+        {"recommendations-to", "FILE", CLI_TEXT, &c->o.recommendations_path,
+         "recommendations to this Avro file"},
+        {"to-topics", NULL, CLI_FLAG, &c->o.to_topics,
+         "outputs to the topics of the configuration"},
+        {"workers", "N", CLI_U32, &c->o.workers,
+         "threads, each with a share of the users (default: workers)"},
+        {"labels", "FILE", CLI_TEXTS, &c->label_paths,
+         "labels to measure with, beside those of role.label"},
+        {"evaluate-from", "TIME", CLI_TIME, &c->evaluate.from_ms,
+         "measure events from this time on"},
+        {"evaluate-until", "TIME", CLI_TIME, &c->evaluate.until_ms,
+         "measure events before this time"},
+        {"known-fraud-from", "TIME", CLI_TIME, &c->known_from_ms,
+         "leave out users with a fraud since this time that is known by the "
+         "day of the event"},
+        {"label-delay", "TIME", CLI_SPAN, &c->evaluate.known_delay_ms,
+         "how long a fraud stays unknown (default 7d)"},
+        {"leave-one-out", NULL, CLI_FLAG, &c->watch.leave_one_out,
+         "rank each user's last item among all items"},
+        {"topic", "NAME", CLI_TEXT, &c->topic,
+         "replay this topic instead of files"},
+        {"partition", "N", CLI_U32, &c->partition, "only this partition"},
+        {"from-offset", "N", CLI_U64, &c->from_offset,
+         "of the topic (default: its start)"},
+        {"until-offset", "N", CLI_U64, &c->until_offset,
+         "of the topic (default: its end)"},
+        {0},
+    };
+    const struct cli_usage usage = {
+        .synopsis = "replay [options] FILE...",
+        .about =
+            "Scores a log again: Avro container files, one log in the order "
+            "given, or a range\nof a topic. The same spine as `run`, from an "
+            "empty state. Without model.dir it\nfolds and counts. Where labels "
+            "are known it measures; where items are, it ranks.",
+        .uses = CLI_CONFIG | CLI_JSON,
+        .options = options,
+        .example = "millrace replay --config shop.conf --set model.dir=model "
+                   "--fraud-to scores.avro events.avro",
+    };
+    int status;
+    c->evaluate = evaluate_options_default();
+    c->evaluate.known_delay_ms = INT64_C(7) * 86400000;
+    c->known_from_ms = INT64_MIN;
+    c->partition = UINT32_MAX;
+    c->until_offset = UINT64_MAX;
+    status = cli_parse(&c->cli, &usage, argc, argv);
+    return status != CLI_GO ? status : check_arguments(c);
+}
+
+/* The configuration and the command line, put together. */
+static void fill_options(struct command *c)
+{
+    c->o.config = c->config;
+    c->o.model = c->model;
+    c->o.metrics = c->metrics;
+    c->o.paths = (const char *const *)c->cli.args;
+    c->o.path_count = c->cli.arg_count;
+    c->o.range = (struct topic_range){
+        .topic = c->topic,
+        .partition = c->partition == UINT32_MAX ? -1 : (int32_t)c->partition,
+        .from = (int64_t)c->from_offset,
+        .until = c->until_offset == UINT64_MAX ? -1 : (int64_t)c->until_offset,
+    };
+    c->watch.model = c->model;
+    c->watch.labels = c->labels;
+    c->watch.from_ms = c->evaluate.from_ms;
+    c->watch.until_ms = c->evaluate.until_ms;
+    c->watch.list_seen = c->config->recommend_seen;
+    c->watch.popularity = c->o.workers == 1;
+    c->evaluate.leave_out_known = c->known_from_ms != INT64_MIN;
+    c->evaluate.known_from_ms = c->known_from_ms;
+    if (c->model) c->o.watch = &c->watch;
+}
+
+static enum rc open_all(struct command *c, struct err *e)
+{
+    if (c->o.workers == 0) c->o.workers = c->config->workers;
+    if (c->config->model_dir[0])
+        TRY(model_open(&c->model, c->config->model_dir, e));
+    else if (c->watch.leave_one_out)
+        return ERR(e, RC_STOP, "--leave-one-out needs a model: set model.dir");
+    if (c->label_paths.count > 0)
+        TRY(labels_read(&c->labels, c->label_paths.at, c->label_paths.count,
+                        e));
+    TRY(metrics_new(&c->metrics, c->o.workers, e));
+    fill_options(c);
+    return replay_start(&c->replay, &c->o, e);
+}
+
+static enum rc wait_for_end(struct command *c, struct err *e)
+{
+    const struct timespec pause = {.tv_nsec = LOOK_EVERY_MS * 1000000};
+    struct progress p;
+    enum rc rc;
+    uint64_t done, total;
+    replay_progress(c->replay, &done, &total);
+    progress_start(&p, "replay", c->topic ? "events" : "bytes", (double)total);
+    while (replay_running(c->replay) && !stopped) {
+        replay_progress(c->replay, &done, &total);
+        progress_update(&p, (double)done, NULL);
+        (void)nanosleep(&pause, NULL);
+    }
+    c->report.seconds = progress_seconds(&p);
+    progress_end(&p);
+    if (stopped) return ERR(e, RC_STOP, "interrupted; nothing is written");
+    rc = replay_join(c->replay, e);
+    return rc;
+}
+
+static enum rc measure(struct command *c, struct err *e)
+{
+    struct watch *const *watches = replay_watches(c->replay);
+    struct replay_report *r = &c->report;
+    struct evaluate *all;
+    if (!watches) return RC_OK;
+    r->measured = true;
+    r->next_popular = c->watch.popularity;
+    r->list_items = c->config->recommend_items;
+    all = watch_scores(watches[0]);
+    for (uint32_t w = 1; w < c->o.workers; w++)
+        TRY(evaluate_merge(all, watch_scores(watches[w]), e));
+    TRY(evaluate_measure(all, WATCH_FRAUD, &c->evaluate, &r->fraud, e));
+    TRY(evaluate_measure(all, WATCH_ANOMALY, &c->evaluate, &r->anomaly, e));
+    for (uint32_t w = 0; w < c->o.workers; w++)
+        watch_next(watches[w], &r->next);
+    if (!c->watch.leave_one_out) return RC_OK;
+    r->left_one_out = true;
+    return watch_leave_one_out(watches, c->o.workers, &r->leave_one_out, e);
+}
+
+static void print(struct command *c)
+{
+    c->report.metrics = c->metrics;
+    c->report.model = c->model ? model_info(c->model) : NULL;
+    c->report.workers = c->o.workers;
+    if (c->cli.json)
+        cli_print_json(replay_report_json(&c->report));
+    else
+        replay_report_print(&c->report);
+}
+
+static void close_all(struct command *c)
+{
+    replay_free(c->replay);
+    metrics_free(c->metrics);
+    labels_free(c->labels);
+    if (c->model) model_free(c->model);
+    config_free(c->config);
+}
+
+int command_replay(int argc, char **argv)
+{
+    struct command c = {0};
+    struct err e;
+    enum rc rc;
+    int status = parse(&c, argc, argv);
+    if (status != CLI_GO) return status;
+    c.config = cli_config(&c.cli);
+    if (!c.config) return EXIT_CONFIG;
+    (void)signal(SIGINT, on_signal);
+    (void)signal(SIGTERM, on_signal);
+    rc = open_all(&c, &e);
+    if (rc == RC_OK) rc = wait_for_end(&c, &e);
+    if (rc == RC_OK) rc = measure(&c, &e);
+    if (rc == RC_OK)
+        print(&c);
+    else
+        status = cli_fail(&c.cli, EXIT_FAILED, &e);
+    close_all(&c);
+    return rc == RC_OK ? EXIT_OK : status;
+}

@@ -1,0 +1,188 @@
+#include "replay_report.h"
+
+#include <math.h>
+
+#include "cli.h"
+
+static double per_second(const struct replay_report *r, uint64_t count)
+{
+    return r->seconds > 0 ? (double)count / r->seconds : NAN;
+}
+
+/* Worker microseconds of a step for each event. */
+static double step_us(const struct replay_report *r, enum step s)
+{
+    struct histogram h = {0};
+    uint64_t events = metrics_sum(r->metrics, COUNT_events);
+    metrics_steps(r->metrics, s, &h);
+    return events ? (double)h.sum_ns / 1e3 / (double)events : NAN;
+}
+
+static uint64_t bad_events(const struct replay_report *r)
+{
+    uint64_t bad = 0;
+    for (uint32_t w = 0; w < r->workers; w++)
+        for (uint32_t i = 0; i < BAD_REASONS; i++)
+            bad += metrics_worker(r->metrics, w)->dead_letters[i];
+    return bad;
+}
+
+/* --- for people --------------------------------------------------------- */
+
+static void print_counts(const struct replay_report *r)
+{
+    char events[CLI_HUMAN_BYTES], rate[CLI_HUMAN_BYTES], took[CLI_HUMAN_BYTES];
+    uint64_t all = metrics_sum(r->metrics, COUNT_events);
+    (void)printf("replayed  %s events in %s: %s events/s with %u worker%s\n",
+                 cli_human((double)all, events),
+                 cli_human_seconds(r->seconds, took),
+                 cli_human(per_second(r, all), rate), r->workers,
+                 r->workers == 1 ? "" : "s");
+    (void)printf(
+        "scored    %llu, recommendations %llu, flagged %llu\n",
+        (unsigned long long)metrics_sum(r->metrics, COUNT_events_scored),
+        (unsigned long long)metrics_sum(r->metrics,
+                                        COUNT_outputs_recommendations),
+        (unsigned long long)metrics_sum(r->metrics, COUNT_outputs_flagged));
+    (void)printf(
+        "bad       %llu, late %llu\n", (unsigned long long)bad_events(r),
+        (unsigned long long)metrics_sum(r->metrics, COUNT_events_late));
+    (void)printf("us/event ");
+    for (uint32_t s = 0; s < STEPS_COUNT; s++)
+        (void)printf(" %s %.2f", step_name((enum step)s),
+                     step_us(r, (enum step)s));
+    (void)printf("\n");
+}
+
+static void print_scores(const char *name, const struct evaluate_result *v)
+{
+    if (v->rows == 0 || isnan(v->auc_roc)) return;
+    (void)printf("%-9s AUC %.4f  average precision %.4f (base rate %.4f)  "
+                 "card precision@100 %.4f  over %llu events, %llu frauds\n",
+                 name, v->auc_roc, v->average_precision, v->base_rate,
+                 v->card_precision, (unsigned long long)v->rows,
+                 (unsigned long long)v->positives);
+    if (v->known > 0)
+        (void)printf("          %llu events of users known to be defrauded "
+                     "left out\n",
+                     (unsigned long long)v->known);
+}
+
+static void print_ranking(const char *name, const struct ranking *r,
+                          uint32_t k_max)
+{
+    (void)printf("%-9s", name);
+    for (uint32_t i = 0; i < RANKING_KS; i++)
+        if (RANKING_K[i] <= k_max)
+            (void)printf(" HR@%u %.4f NDCG@%u %.4f ", RANKING_K[i],
+                         ranking_hit_rate(r, i), RANKING_K[i],
+                         ranking_ndcg(r, i));
+    (void)printf(" over %llu\n", (unsigned long long)r->events);
+}
+
+void replay_report_print(const struct replay_report *r)
+{
+    print_counts(r);
+    if (!r->measured) return;
+    print_scores("fraud", &r->fraud);
+    print_scores("anomaly", &r->anomaly);
+    if (r->next.model.events > 0)
+        print_ranking("next item", &r->next.model, r->list_items);
+    if (r->next.model.events > 0 && r->next_popular)
+        print_ranking(" popular", &r->next.popular, r->list_items);
+    if (r->left_one_out) {
+        print_ranking("last item", &r->leave_one_out.model, UINT32_MAX);
+        print_ranking(" popular", &r->leave_one_out.popular, UINT32_MAX);
+    }
+}
+
+/* --- for machines ------------------------------------------------------- */
+
+static json_t *scores_json(const struct evaluate_result *v)
+{
+    return json_pack(
+        "{s:I s:I s:I s:I s:I s:o s:o s:o s:o s:o s:o s:I}", "events",
+        (json_int_t)v->rows, "frauds", (json_int_t)v->positives, "unlabelled",
+        (json_int_t)v->unlabelled, "unscored", (json_int_t)v->unscored,
+        "known_left_out", (json_int_t)v->known, "base_rate",
+        cli_json_real(v->base_rate), "auc_roc", cli_json_real(v->auc_roc),
+        "average_precision", cli_json_real(v->average_precision), "log_loss",
+        cli_json_real(v->log_loss), "brier", cli_json_real(v->brier),
+        "card_precision_at_100", cli_json_real(v->card_precision), "days",
+        (json_int_t)v->days);
+}
+
+static json_t *ranking_json(const struct ranking *r, uint32_t k_max)
+{
+    json_t *out = json_object();
+    char key[32];
+    (void)json_object_set_new(out, "events",
+                              json_integer((json_int_t)r->events));
+    for (uint32_t i = 0; i < RANKING_KS; i++) {
+        if (RANKING_K[i] > k_max) continue;
+        (void)snprintf(key, sizeof key, "hr_at_%u", RANKING_K[i]);
+        (void)json_object_set_new(out, key,
+                                  cli_json_real(ranking_hit_rate(r, i)));
+        (void)snprintf(key, sizeof key, "ndcg_at_%u", RANKING_K[i]);
+        (void)json_object_set_new(out, key, cli_json_real(ranking_ndcg(r, i)));
+        (void)snprintf(key, sizeof key, "mrr_at_%u", RANKING_K[i]);
+        (void)json_object_set_new(out, key, cli_json_real(ranking_mrr(r, i)));
+    }
+    return out;
+}
+
+static json_t *watch_json(const struct watch_ranking *w, bool popular,
+                          uint32_t k_max)
+{
+    json_t *out = ranking_json(&w->model, k_max);
+    (void)json_object_set_new(out, "unknown_items",
+                              json_integer((json_int_t)w->unknown));
+    (void)json_object_set_new(out, "seen_items",
+                              json_integer((json_int_t)w->seen));
+    if (popular)
+        (void)json_object_set_new(out, "popularity",
+                                  ranking_json(&w->popular, k_max));
+    return out;
+}
+
+static json_t *steps_json(const struct replay_report *r)
+{
+    json_t *out = json_object();
+    for (uint32_t s = 0; s < STEPS_COUNT; s++)
+        (void)json_object_set_new(out, step_name((enum step)s),
+                                  cli_json_real(step_us(r, (enum step)s)));
+    return out;
+}
+
+json_t *replay_report_json(const struct replay_report *r)
+{
+    const struct metrics *m = r->metrics;
+    uint64_t events = metrics_sum(m, COUNT_events);
+    json_t *out = json_pack(
+        "{s:I s:I s:I s:I s:I s:I s:o s:o s:I s:o}", "events",
+        (json_int_t)events, "scored",
+        (json_int_t)metrics_sum(m, COUNT_events_scored), "recommendations",
+        (json_int_t)metrics_sum(m, COUNT_outputs_recommendations), "flagged",
+        (json_int_t)metrics_sum(m, COUNT_outputs_flagged), "bad",
+        (json_int_t)bad_events(r), "late",
+        (json_int_t)metrics_sum(m, COUNT_events_late), "seconds",
+        cli_json_real(r->seconds), "events_per_second",
+        cli_json_real(per_second(r, events)), "workers", (json_int_t)r->workers,
+        "step_us_per_event", steps_json(r));
+    if (r->model) {
+        (void)json_object_set_new(out, "model_hash",
+                                  json_string(r->model->hash));
+        (void)json_object_set_new(out, "kernel_family",
+                                  json_string(r->model->family));
+    }
+    if (!r->measured) return out;
+    (void)json_object_set_new(out, "fraud", scores_json(&r->fraud));
+    (void)json_object_set_new(out, "anomaly", scores_json(&r->anomaly));
+    (void)json_object_set_new(
+        out, "next_item", watch_json(&r->next, r->next_popular, r->list_items));
+    if (r->left_one_out)
+        (void)json_object_set_new(
+            out, "leave_one_out",
+            watch_json(&r->leave_one_out, true, UINT32_MAX));
+    return out;
+}

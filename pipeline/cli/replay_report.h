@@ -1,0 +1,28 @@
+/* replay_report.h - what a replay did and how good it was, for people and
+ * for machines. */
+#ifndef MILLRACE_REPLAY_REPORT_H
+#define MILLRACE_REPLAY_REPORT_H
+
+#include <jansson.h>
+
+#include "metrics.h"
+#include "watch.h"
+
+struct replay_report {
+    struct metrics *metrics;
+    const struct model_info *model; /* NULL: none */
+    double seconds;
+    uint32_t workers;
+    bool measured; /* the following are there */
+    struct evaluate_result fraud, anomaly;
+    struct watch_ranking next;
+    bool next_popular; /* with its baseline */
+    bool left_one_out;
+    struct watch_ranking leave_one_out;
+    uint32_t list_items; /* K of next: no rank beyond it is known */
+};
+
+void replay_report_print(const struct replay_report *r); /* stdout */
+json_t *replay_report_json(const struct replay_report *r);
+
+#endif

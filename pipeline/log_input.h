@@ -1,0 +1,30 @@
+/* log_input.h - a finite log to go through again: container files, or a
+ * range of a topic; what replay, train and inspect read.
+ *
+ * The reader's schema is input.schema; files bring their own without it.
+ * Memory   paths are lent until log_input_close.
+ * Threads  One log_input per worker, used by its thread. */
+#ifndef MILLRACE_LOG_INPUT_H
+#define MILLRACE_LOG_INPUT_H
+
+#include "mapping.h"
+#include "source_kafka.h"
+
+struct log_input {
+    struct source *source;
+    struct mapping *mapping;
+    struct schema *reader; /* NULL: the file's own */
+    const char *topic;     /* the name that outputs give as their source */
+    bool files;
+};
+
+/* path_count 0: the range of a topic. */
+enum rc log_input_open(struct log_input *in, const struct config *c,
+                       const char *const *paths, uint32_t path_count,
+                       const struct topic_range *range, struct err *e) MUST_USE;
+void log_input_close(struct log_input *in);
+
+/* How far it is to go: bytes of files, records of a range. */
+uint64_t log_input_total(const struct log_input *in);
+
+#endif

@@ -1,0 +1,52 @@
+/* watch.h - what a replay measures while it goes.
+ *
+ * Scores   Every scored event with its label, for evaluate.h.
+ * Next     Was the item of an event in the list made after the user's event
+ *          before it? Beside it the same for popularity: the items most
+ *          often seen so far in the log, those of the user left out alike.
+ * Leave one out
+ *          Each user's last item ranked among all items by the state before
+ *          it. Items of earlier events are masked. What cannot be ranked
+ *          (an item that the model does not know, one already seen) stays
+ *          in the denominator as a miss.
+ * Memory   Grows with the log and its users: a command's, not a server's.
+ * Threads  One per worker; the results when the workers have ended. */
+#ifndef MILLRACE_WATCH_H
+#define MILLRACE_WATCH_H
+
+#include "batch.h"
+#include "evaluate.h"
+#include "labels.h"
+
+struct watch_options {
+    const struct model *model;   /* NULL: nothing to measure but labels */
+    const struct labels *labels; /* NULL: the events' own only */
+    int64_t from_ms, until_ms;   /* events measured for next item */
+    bool leave_one_out;
+    bool list_seen;  /* recommend.seen: lists may hold what the user had */
+    bool popularity; /* needs the whole log in order: one worker */
+};
+
+struct watch;
+enum rc watch_new(struct watch **out, const struct watch_options *o,
+                  struct err *e) MUST_USE;
+void watch_free(struct watch *w);
+
+/* A worker_observe_fn; user is a struct watch. */
+enum rc watch_batch(void *user, const struct batch *b, struct err *e);
+
+/* Columns of the scores: 0 fraud, 1 anomaly. */
+enum { WATCH_FRAUD, WATCH_ANOMALY, WATCH_COLUMNS };
+struct evaluate *watch_scores(struct watch *w);
+
+struct watch_ranking {
+    struct ranking model, popular;
+    uint64_t unknown; /* targets that the model does not know */
+    uint64_t seen;    /* targets that the user had before */
+};
+/* Adds to *out. */
+void watch_next(const struct watch *w, struct watch_ranking *out);
+enum rc watch_leave_one_out(struct watch *const *all, uint32_t count,
+                            struct watch_ranking *out, struct err *e) MUST_USE;
+
+#endif
