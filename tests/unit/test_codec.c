@@ -383,20 +383,24 @@ static void test_recursion_is_bounded(void **state)
 
 static const char RICH[] = RECORD(
     FIELD("id", "\"string\"") "," FIELD("n", "[\"null\",\"long\"]") "," FIELD("f", "{\"type\":\"fixed\",\"name\":\"F\",\"size\":2}") "," FIELD(
-        "e", ENUM("\"A\",\"B\"",
-                  "")) "," FIELD("m", "{\"type\":\"map\",\"values\":"
-                                      "\"double\"}") "," FIELD("l",
-                                                               "{\"type\":"
-                                                               "\"array\","
-                                                               "\"items\":{"
-                                                               "\"type\":"
-                                                               "\"record\","
-                                                               "\"name\":"
-                                                               "\"Sub\","
-                                                               "\"fields\":"
-                                                               "[" FIELD("b", "\"boolean\"") "," FIELD(
-                                                                   "x", "\"floa"
-                                                                        "t\"") "]}}"));
+        "e",
+        ENUM(
+            "\"A\",\"B\"",
+            "")) "," FIELD("m",
+                           "{\"type\":\"map\",\"values\":"
+                           "\"double\"}") "," FIELD("l",
+                                                    "{\"type\":"
+                                                    "\"array\","
+                                                    "\"items\":{"
+                                                    "\"type\":"
+                                                    "\"record\","
+                                                    "\"name\":"
+                                                    "\"Sub\","
+                                                    "\"fields\":"
+                                                    "[" FIELD("b", "\"boolean"
+                                                                   "\"") "," FIELD(
+                                                        "x", "\"floa"
+                                                             "t\"") "]}}"));
 static const char RICH_BYTES[] =
     "\x06"
     "abc"
@@ -585,27 +589,26 @@ static void test_names(void **state)
 
 static void test_find(void **state)
 {
-    struct schema *s =
-        parsed(RECORD(FIELD("user_id", "\"string\"") "," FIELD(
-            "card",
-            "[\"null\",{\"type\":\"record\",\"name\":\"Card\","
-            "\"fields\":[" FIELD(
-                "number",
-                "\"long\"") "]}]") "," FIELD("at",
-                                             "{\"type\":\"long\","
-                                             "\"logicalType\":\"timestamp-"
-                                             "micros\"}") "," FIELD("sum",
-                                                                    "{\"type\":"
-                                                                    "\"bytes\","
-                                                                    "\"logicalT"
-                                                                    "ype\":"
-                                                                    "\"decimal"
-                                                                    "\","
-                                                                    "\"precisio"
-                                                                    "n\":9,"
-                                                                    "\"scale\":"
-                                                                    "2}") "," FIELD("odd",
-                                                                                    "{\"type\":\"int\",\"logicalType\":\"decimal\"}")));
+    struct schema *s = parsed(RECORD(FIELD("user_id", "\"string\"") "," FIELD(
+        "card",
+        "[\"null\",{\"type\":\"record\",\"name\":\"Card\","
+        "\"fields\":[" FIELD(
+            "number",
+            "\"long\"") "]}]") "," FIELD("at",
+                                         "{\"type\":\"long\","
+                                         "\"logicalType\":\"timestamp-"
+                                         "micros\"}") "," FIELD("sum",
+                                                                "{\"type\":"
+                                                                "\"bytes\","
+                                                                "\"logicalT"
+                                                                "ype\":"
+                                                                "\"decimal"
+                                                                "\","
+                                                                "\"precisio"
+                                                                "n\":9,"
+                                                                "\"scale\":"
+                                                                "2}") "," FIELD("odd",
+                                                                                "{\"type\":\"int\",\"logicalType\":\"decimal\"}")));
     struct schema_field f;
     (void)state;
     assert_int_equal(schema_find(s, "user_id", &f, &g_e), RC_OK);
