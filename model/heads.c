@@ -1,9 +1,8 @@
 #include "heads.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "head_layers.h"
 
 enum { TILE_ROWS = 64, PANELS_ALIGN = 64 };
 
@@ -132,6 +131,22 @@ void heads_refresh(struct heads *h)
         (void)refresh_reference(h, panels);
 }
 
+const struct field_layer *heads_next(const struct heads *h, uint32_t field)
+{
+    assert(predicts(h->params, field));
+    return &h->next[field];
+}
+
+const struct fraud_layer *heads_fraud_layer(const struct heads *h)
+{
+    return &h->fraud;
+}
+
+const struct feature_layer *heads_feature_layer(const struct heads *h)
+{
+    return &h->features;
+}
+
 static size_t larger(size_t a, size_t b)
 {
     return a > b ? a : b;
@@ -195,6 +210,24 @@ void heads_fraud(const struct heads *h, const real *const *hidden,
 
 /* --- anomaly ------------------------------------------------------------ */
 
+/* The item's logit; one outside the vocabulary is as odd as the least likely
+ * of the sample. */
+static real item_logit(const struct heads *h, const real *x, uint32_t row,
+                       const real *reference)
+{
+    const struct params *p = h->params;
+    uint32_t d = p->config.width;
+    real least = reference[0];
+    if (row < p->config.items)
+        return row_dot(x,
+                       params_of(p, h->values, p->embedding[h->item_field]) +
+                           (size_t)row * d,
+                       d);
+    for (uint32_t i = 1; i < h->tables->reference_count; i++)
+        if (reference[i] < least) least = reference[i];
+    return least;
+}
+
 /* The item against the reference sample and itself. */
 static void item_surprise(const struct heads *h, const real *x,
                           const struct token *const *tokens, uint32_t rows,
@@ -203,11 +236,10 @@ static void item_surprise(const struct heads *h, const real *x,
     const struct params *p = h->params;
     uint32_t d = p->config.width, count = h->tables->reference_count;
     uint32_t f = (uint32_t)h->item_field;
-    const real *table = params_of(p, h->values, p->embedding[f]);
     matrix_multiply(x, d, rows, &h->reference, NULL, logits, count, MATRIX_SET);
     for (uint32_t m = 0; m < rows; m++) {
-        const real *item = table + (size_t)tokens[m]->row[f] * d;
-        real own = row_dot(x + (size_t)m * d, item, d);
+        real own = item_logit(h, x + (size_t)m * d, tokens[m]->row[f],
+                              logits + (size_t)m * count);
         real rest = matrix_log_sum_exp(logits + (size_t)m * count, count);
         real top = own > rest ? own : rest;
         real sum = matrix_exp(own - top) + matrix_exp(rest - top);

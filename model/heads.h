@@ -18,11 +18,12 @@
 #define MILLRACE_HEADS_H
 
 #include "behaviour.h"
+#include "head_layers.h"
 
 enum {
     QUANTILE_POINTS = 96, /* of a table, evenly spaced in -ln(1 - rank) */
     REFERENCE_ITEMS = 128,
-    BINS = 8, /* piecewise-linear bins of a feature */
+    BINS = 12, /* piecewise-linear bins of a feature */
 };
 
 /* Constants found in training and kept in model.safetensors. */
@@ -46,6 +47,11 @@ struct heads *heads_new(const struct params *p, const real *values,
 void heads_free(struct heads *h);
 /* Packs the weights again after values changed. */
 void heads_refresh(struct heads *h);
+
+/* The layers, for training; next: a predicted field but the item. */
+const struct field_layer *heads_next(const struct heads *h, uint32_t field);
+const struct fraud_layer *heads_fraud_layer(const struct heads *h);
+const struct feature_layer *heads_feature_layer(const struct heads *h);
 
 size_t heads_scratch(const struct params *p);
 

@@ -1,0 +1,36 @@
+/* train_shared.h - what all threads of a training run read while the weights
+ * stand still: packed weights, and the sample of items in a step.
+ *
+ * Memory   shared_new takes all; model, data and options are lent.
+ * Threads  Read-only between refreshes. */
+#ifndef MILLRACE_TRAIN_SHARED_H
+#define MILLRACE_TRAIN_SHARED_H
+
+#include "head_layers.h"
+#include "model_dir.h"
+#include "train_data.h"
+
+struct train_shared {
+    struct model *m;
+    const struct train_data *data;
+    const struct train_options *o;
+    struct item_layer items;   /* the whole table, or the sample's rows */
+    struct item_sample sample; /* of this step; options.negatives of them */
+    real positive_weight;      /* of a fraud in the loss */
+    real *panels;
+    uint32_t *negatives;
+    real *log_weight, *sample_rows;
+};
+
+enum rc shared_new(struct train_shared **out, struct model *m,
+                   const struct train_data *data, const struct train_options *o,
+                   struct err *e) MUST_USE;
+void shared_free(struct train_shared *s);
+
+/* After the weights moved. shared_refresh draws the sample of that step, if
+ * the options ask for one; shared_refresh_whole makes items the whole table,
+ * to rank. */
+void shared_refresh(struct train_shared *s, uint64_t step);
+void shared_refresh_whole(struct train_shared *s);
+
+#endif
