@@ -111,15 +111,14 @@ static void get_readyz(const struct admin *admin, struct answer *a)
     for (uint32_t w = 0; w < metrics_workers(admin->metrics); w++) {
         struct worker_health h = metrics_health(admin->metrics, w);
         partitions += h.partitions;
-        if (h.phase == PHASE_STARTING)
-            add_reason(reasons, "worker %u: waits for its first assignment", w);
-        else if (h.phase == PHASE_FOLDING)
+        if (h.phase == PHASE_FOLDING)
             add_reason(reasons, "worker %u: folds %llu of %llu partitions", w,
                        (unsigned long long)h.partitions_folding,
                        (unsigned long long)h.partitions);
         else if (h.phase == PHASE_DRAINING)
             add_reason(reasons, "worker %u: drains, to stop", w);
     }
+    /* One worker without partitions is waste, not a fault. */
     if (partitions == 0)
         add_reason(reasons, "no partition is assigned to this process");
     answer_health(a, "ready", workers, reasons);
@@ -177,7 +176,8 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection,
                                   "no-store");
     /* One request a connection: a scrape every few seconds gains nothing
      * from more, and a body that was announced is never waited for. */
-    (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+    (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION,
+                                  "close");
     if (a.status == MHD_HTTP_METHOD_NOT_ALLOWED)
         (void)MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW,
                                       "GET, HEAD");

@@ -29,6 +29,7 @@ static const struct {
 /* One loading: where the faults go. */
 struct loader {
     struct config *c;
+    const char *folder; /* at which relative paths begin; "": here */
     config_fault_fn *report;
     void *user;
     uint32_t faults;
@@ -79,6 +80,18 @@ static struct property *kafka_slot(struct config *c, const char *key)
 }
 
 /* ----------------------------------------------------------- assignment */
+
+/* A path that a file names is meant as seen from that file, so that it is
+ * the same whoever starts millrace, and from where. */
+static char *from_folder(const struct loader *l, const struct config_option *o,
+                         char *value)
+{
+    char *joined;
+    if (!o || o->type != CONFIG_PATH) return value;
+    joined = config_path_join(l->folder, value);
+    free(value);
+    return joined;
+}
 
 static const char *without_side(const char *key)
 {
@@ -133,10 +146,11 @@ static void assign(struct loader *l, const char *key, const char *text,
         unknown(l, key, origin);
         return;
     }
-    if (config_value_expand(text, &value, &secret, &e) != RC_OK) {
+    if (config_value_expand(text, l->folder, &value, &secret, &e) != RC_OK) {
         fault(l, "%s: %s: %s", origin, key, e.text);
         return;
     }
+    value = from_folder(l, o, value);
     if (is_kafka)
         assign_kafka(l, key + sizeof KAFKA - 1, value, origin, secret);
     else if (config_value_parse(l->c, o, value, secret, &e) != RC_OK)
@@ -244,6 +258,16 @@ static void load_file(struct loader *l, const char *path)
     free(text);
 }
 
+static void load_file_in_folder(struct loader *l, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = config_keep(path, slash ? (size_t)(slash - path) : 0);
+    l->folder = slash == path ? "/" : folder;
+    load_file(l, path);
+    l->folder = "";
+    free(folder);
+}
+
 /* MILLRACE_KAFKA_SSL_CA_LOCATION=... -> kafka.ssl.ca.location */
 static void load_kafka_env(struct loader *l, const char *entry)
 {
@@ -310,14 +334,14 @@ uint32_t config_check(struct config **out, const char *path,
                       const char *const *sets, uint32_t set_count,
                       config_fault_fn *report, void *user)
 {
-    struct loader l = {.report = report, .user = user};
+    struct loader l = {.folder = "", .report = report, .user = user};
 
     l.c = calloc(1, sizeof *l.c);
     assert(l.c);
     l.c->origins = calloc(OPTION_COUNT, sizeof *l.c->origins);
     assert(l.c->origins);
     load_defaults(&l);
-    if (path) load_file(&l, path);
+    if (path) load_file_in_folder(&l, path);
     load_env(&l);
     for (uint32_t i = 0; i < set_count; i++)
         load_set(&l, sets[i]);

@@ -9,6 +9,8 @@
  * Values   May hold ${file:PATH} and ${env:NAME} ("$${" is a plain "${").
  *          Such values, and keys that name secrets, are masked wherever
  *          they are printed.
+ * Paths    In a file, relative ones begin at that file's folder; from flags
+ *          and environment at the working directory.
  * Memory   A config owns its texts; config_free.
  * Threads  Immutable once loaded. */
 #ifndef MILLRACE_CONFIG_H

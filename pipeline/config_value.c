@@ -335,8 +335,35 @@ enum rc config_file_text(const char *path, size_t bytes_max, char **out,
     return *out ? RC_OK : e->rc;
 }
 
+char *config_path_join(const char *folder, const char *path)
+{
+    size_t len = strlen(folder), size = len + strlen(path) + 2;
+    char *joined;
+    if (len == 0 || *path == '/' || !*path)
+        return config_keep(path, strlen(path));
+    joined = malloc(size);
+    assert(joined);
+    (void)snprintf(joined, size, "%s/%s", folder, path);
+    return joined;
+}
+
+static enum rc read_reference_file(const char *path, const char *folder,
+                                   char **out, struct err *e)
+{
+    char *joined = config_path_join(folder, path);
+    enum rc rc = config_file_text(joined, INCLUDE_BYTES_MAX, out, e);
+    size_t len;
+    free(joined);
+    if (rc != RC_OK) return rc;
+    len = strlen(*out);
+    while (len > 0 && ((*out)[len - 1] == '\n' || (*out)[len - 1] == '\r'))
+        (*out)[--len] = 0;
+    return RC_OK;
+}
+
 /* What "file:PATH" or "env:NAME" stands for. */
-static enum rc read_reference(const char *name, char **out, struct err *e)
+static enum rc read_reference(const char *name, const char *folder, char **out,
+                              struct err *e)
 {
     *out = NULL;
     if (strncmp(name, "env:", 4) == 0) {
@@ -347,14 +374,8 @@ static enum rc read_reference(const char *name, char **out, struct err *e)
         *out = config_keep(value, strlen(value));
         return RC_OK;
     }
-    if (strncmp(name, "file:", 5) == 0) {
-        size_t len;
-        TRY(config_file_text(name + 5, INCLUDE_BYTES_MAX, out, e));
-        len = strlen(*out);
-        while (len > 0 && ((*out)[len - 1] == '\n' || (*out)[len - 1] == '\r'))
-            (*out)[--len] = 0;
-        return RC_OK;
-    }
+    if (strncmp(name, "file:", 5) == 0)
+        return read_reference_file(name + 5, folder, out, e);
     return ERR(e, RC_SKIP,
                "${%s} is neither ${file:PATH} nor ${env:NAME}; write $${ for "
                "a plain ${",
@@ -371,8 +392,8 @@ static void append(char **text, size_t *used, const char *from, size_t len)
     (*text)[*used] = 0;
 }
 
-enum rc config_value_expand(const char *text, char **out, bool *secret,
-                            struct err *e)
+enum rc config_value_expand(const char *text, const char *folder, char **out,
+                            bool *secret, struct err *e)
 {
     char *made = config_keep("", 0);
     size_t used = 0;
@@ -397,7 +418,7 @@ enum rc config_value_expand(const char *text, char **out, bool *secret,
                        "'${' without '}'; write $${ for a plain ${");
         }
         name = config_keep(mark + 2, (size_t)(end - mark - 2));
-        rc = read_reference(name, &value, e);
+        rc = read_reference(name, folder, &value, e);
         free(name);
         if (rc != RC_OK) {
             free(made);

@@ -16,9 +16,14 @@ enum rc config_value_parse(struct config *c, const struct config_option *o,
 void config_value_free(struct config *c, const struct config_option *o);
 
 /* *out: text with every ${file:PATH} and ${env:NAME} filled in; free() it.
- * *secret is set if there was one. RC_SKIP names what could not be read. */
-enum rc config_value_expand(const char *text, char **out, bool *secret,
-                            struct err *e) MUST_USE;
+ * Relative paths begin at folder. *secret is set if there was one. RC_SKIP
+ * names what could not be read. */
+enum rc config_value_expand(const char *text, const char *folder, char **out,
+                            bool *secret, struct err *e) MUST_USE;
+
+/* folder/path, or path alone where that is absolute or empty, or folder is
+ * ""; free() it. */
+char *config_path_join(const char *folder, const char *path);
 
 /* A whole file of at most bytes_max as a text that free() frees. RC_SKIP
  * for what cannot be read, is longer, or holds a zero byte. */

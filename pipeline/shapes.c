@@ -30,3 +30,25 @@ void shapes_init(struct history_shape *history, struct windows_shape *windows,
     for (uint32_t i = 0; i < c->feature_numbers.count; i++)
         windows->number_names[i] = c->feature_numbers.at[i];
 }
+
+enum rc shapes_fit_model(const struct history_shape *history,
+                         const struct windows_shape *windows,
+                         const struct model_info *info, struct err *e)
+{
+    if (history->events_max / 2 < info->window)
+        return ERR(e, RC_STOP,
+                   "model: it reads up to %u events of a user, history.events "
+                   "is %u; set history.events = %u",
+                   2 * info->window, history->events_max, 2 * info->window);
+    if (info->feature_hash != windows_feature_hash(windows))
+        return ERR(e, RC_STOP,
+                   "model: it was trained on other window features than "
+                   "`windows`, role.amount, role.time and feature.numbers "
+                   "give; use the configuration it was trained with");
+    if (info->amount_scale != history->amount_scale)
+        return ERR(e, RC_STOP,
+                   "model: trained with role.amount.scale = %u, the "
+                   "configuration says %u",
+                   info->amount_scale, history->amount_scale);
+    return RC_OK;
+}

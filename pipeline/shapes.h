@@ -5,11 +5,17 @@
 
 #include "config.h"
 #include "history.h"
+#include "model.h"
 #include "windows.h"
 
 /* fields: enum train_field bits, from mapping_fields. Texts are lent by the
  * configuration. */
 void shapes_init(struct history_shape *history, struct windows_shape *windows,
                  const struct config *c, uint32_t fields);
+
+/* Whether a model can read such rows. RC_STOP says which option to change. */
+enum rc shapes_fit_model(const struct history_shape *history,
+                         const struct windows_shape *windows,
+                         const struct model_info *info, struct err *e) MUST_USE;
 
 #endif

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#include "shapes.h"
+
 struct stage_users {
     struct stage_users_options o;
     uint32_t features; /* F */
@@ -33,21 +35,7 @@ static enum rc take_scoring(struct stage_users *s, struct err *e)
     const struct model_info *info = model_info(s->o.model);
     size_t n = s->o.events_max, k = s->o.policy->list_items;
     s->window = info->window;
-    if (s->o.history->events_max / 2 < s->window)
-        return ERR(e, RC_STOP,
-                   "model: it reads up to %u events of a user, history.events "
-                   "is %u; set history.events = %u",
-                   2 * s->window, s->o.history->events_max, 2 * s->window);
-    if (info->feature_hash != windows_feature_hash(s->o.windows))
-        return ERR(e, RC_STOP,
-                   "model: it was trained on other window features than "
-                   "`windows`, role.amount, role.time and feature.numbers "
-                   "give; use the configuration it was trained with");
-    if (info->amount_scale != s->o.history->amount_scale)
-        return ERR(e, RC_STOP,
-                   "model: trained with role.amount.scale = %u, the "
-                   "configuration says %u",
-                   info->amount_scale, s->o.history->amount_scale);
+    TRY(shapes_fit_model(s->o.history, s->o.windows, info, e));
     s->list_max = (uint32_t)(k < info->items ? k : info->items);
     k = s->list_max;
     s->past_max = n * 2 * s->window;

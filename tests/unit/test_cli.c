@@ -12,10 +12,9 @@
 
 #include <cmocka.h>
 
+#include "capture.h"
 #include "cli.h"
 #include "progress.h"
-
-enum { ARGS_MAX = 48, CAPTURE_BYTES = 4096 };
 
 static struct {
     bool flag;
@@ -47,45 +46,35 @@ static const struct cli_usage USAGE = {
     .example = "millrace try --flag",
 };
 
-static char captured[CAPTURE_BYTES];
+static struct captured captured;
+static struct cli cli;
 
-/* Parses line (words between blanks) with stream fd kept in captured. */
-static int parse(struct cli *cli, int fd, const char *line)
+static int try_parse(int argc, char **argv)
 {
-    static char words[512];
-    char *argv[ARGS_MAX + 1];
-    int argc = 0, saved = dup(fd), status;
-    FILE *file = tmpfile();
-    size_t len;
-
-    (void)snprintf(words, sizeof words, "%s", line);
-    for (char *w = strtok(words, " "); w && argc < ARGS_MAX;
-         w = strtok(NULL, " "))
-        argv[argc++] = w;
-    assert_true(argc <= ARGS_MAX);
-    argv[argc] = NULL;
+    /* cli lends its texts from argv, whose words live until the next one. */
+    static char *kept[CAPTURE_WORDS_MAX + 1];
+    static char words[CAPTURE_WORDS_MAX][128];
+    assert_true(argc <= CAPTURE_WORDS_MAX);
+    for (int i = 0; i < argc; i++) {
+        (void)snprintf(words[i], sizeof words[i], "%s", argv[i]);
+        kept[i] = words[i];
+    }
+    kept[argc] = NULL;
     memset(&got, 0, sizeof got);
-    assert_non_null(file);
-    (void)fflush(NULL);
-    assert_true(dup2(fileno(file), fd) >= 0);
-    status = cli_parse(cli, &USAGE, argc, argv);
-    (void)fflush(NULL);
-    assert_true(dup2(saved, fd) >= 0);
-    (void)close(saved);
-    rewind(file);
-    len = fread(captured, 1, sizeof captured - 1, file);
-    captured[len] = 0;
-    (void)fclose(file);
-    return status;
+    return cli_parse(&cli, &USAGE, argc, kept);
+}
+
+static int parse(const char *line)
+{
+    capture(&captured, try_parse, line);
+    return captured.status;
 }
 
 static void test_all_kinds(void **state)
 {
-    struct cli cli;
     (void)state;
     assert_int_equal(
-        parse(&cli, STDERR_FILENO,
-              "try one --flag --text=t --many a --many b --number 7 two "
+        parse("try one --flag --text=t --many a --many b --number 7 two "
               "--large 18446744073709551615 --size 64KiB --real -2.5e3 "
               "--time 2018-07-25 --span 7d --set workers=2 --set a=b "
               "--config f.conf --json -- --three"),
@@ -132,23 +121,22 @@ static void test_wrong_lines(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
-        struct cli cli;
-        assert_int_equal(parse(&cli, STDERR_FILENO, CASES[i].line), EXIT_USAGE);
-        if (!strstr(captured, CASES[i].says) ||
-            !strstr(captured, "see millrace try --help"))
-            fail_msg("%s: '%s'", CASES[i].line, captured);
+        assert_int_equal(parse(CASES[i].line), EXIT_USAGE);
+        if (!strstr(captured.err, CASES[i].says) ||
+            !strstr(captured.err, "see millrace try --help"))
+            fail_msg("%s: '%s'", CASES[i].line, captured.err);
     }
 }
 
 static void test_help(void **state)
 {
-    struct cli cli;
     (void)state;
-    assert_int_equal(parse(&cli, STDOUT_FILENO, "try --help"), EXIT_OK);
-    assert_non_null(strstr(captured, "usage: millrace try [options] FILE..."));
-    assert_non_null(strstr(captured, "--number N "));
-    assert_non_null(strstr(captured, "--set KEY=VALUE"));
-    assert_string_equal(strstr(captured, "Example:\n"),
+    assert_int_equal(parse("try --help"), EXIT_OK);
+    assert_non_null(
+        strstr(captured.out, "usage: millrace try [options] FILE..."));
+    assert_non_null(strstr(captured.out, "--number N "));
+    assert_non_null(strstr(captured.out, "--set KEY=VALUE"));
+    assert_string_equal(strstr(captured.out, "Example:\n"),
                         "Example:\n  millrace try --flag\n");
 }
 

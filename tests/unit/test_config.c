@@ -285,6 +285,29 @@ static void test_references(void **state)
     expect_fault("group.id = ${env:TEST_SIDE\n", "group.id", "without '}'");
 }
 
+/* A path in a file begins at that file's folder, elsewhere it stays. */
+static void test_paths(void **state)
+{
+    static const char *const SETS[] = {"model.dir=m"};
+    char want[160];
+    struct config *c;
+    struct err e;
+    (void)state;
+    (void)write_file("input.schema = a/b.avsc\nschemas.dir = /abs\n"
+                     "model.dir = m\nkafka.sasl.password = ${file:secret}\n");
+    assert_int_equal(config_load(&c, path, SETS, 1, &e), RC_OK);
+    (void)snprintf(want, sizeof want, "%s/a/b.avsc", folder);
+    assert_string_equal(c->input_schema, want);
+    assert_string_equal(c->schemas_dir, "/abs");
+    assert_string_equal(c->model_dir, "m");
+    assert_string_equal(c->state_dir, "millrace-state"); /* the default */
+    assert_string_equal(c->kafka[0].value, "hunter2");
+    config_free(c);
+    c = load("model.dir =\n"); /* empty is none, not the folder */
+    assert_string_equal(c->model_dir, "");
+    config_free(c);
+}
+
 static void test_secret_keys(void **state)
 {
     (void)state;
@@ -345,6 +368,7 @@ int main(void)
         cmocka_unit_test(test_all_faults),
         cmocka_unit_test(test_files_that_are_none),
         cmocka_unit_test(test_references),
+        cmocka_unit_test(test_paths),
         cmocka_unit_test(test_secret_keys),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
