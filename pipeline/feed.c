@@ -55,8 +55,8 @@ enum rc feed_open(struct feed **out, const struct feed_target *t,
 enum rc feed_put(struct feed *f, struct slice key, struct slice value,
                  int64_t timestamp_ms, struct err *e)
 {
-    struct message m = {.timestamp_ms = timestamp_ms, .key = key,
-                        .value = value};
+    struct message m = {
+        .timestamp_ms = timestamp_ms, .key = key, .value = value};
     assert(value.len <= ROW_BYTES_MAX);
     f->count++;
     f->bytes += value.len;

@@ -4,13 +4,13 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "hash.h"
 #include "generate_rhythm.h"
+#include "hash.h"
 
 enum {
     TASTES = 3,
-    STEPS_MAX = 4,        /* how far one moves along a group's order */
-    SESSION_EVENTS = 4,   /* mean */
+    STEPS_MAX = 4,      /* how far one moves along a group's order */
+    SESSION_EVENTS = 4, /* mean */
     SESSION_GAP_MS = 90000,
     GROUPS_MAX = 4096,
     USERS_MAX = 100000000,
@@ -34,8 +34,8 @@ struct shopper {
     uint32_t taste[TASTES];
     uint32_t last[TASTES]; /* where in that group's order; UINT32_MAX: new */
     uint32_t last_item;
-    uint16_t left;         /* events of this session still to come */
-    uint8_t slot;          /* which taste this session is about */
+    uint16_t left; /* events of this session still to come */
+    uint8_t slot;  /* which taste this session is about */
     uint8_t habit, channel;
 };
 
@@ -61,13 +61,13 @@ struct generator {
     struct thief *thieves;    /* (thieves_max) */
     uint32_t *thieves_free;   /* (thieves_max) a stack */
     uint32_t thieves_max, thieves_free_count;
-    struct due *heap;         /* (users + thieves_max) a 4-ary heap */
+    struct due *heap; /* (users + thieves_max) a 4-ary heap */
     uint32_t heap_count;
-    uint32_t *order;          /* (items) group by group: place -> rank */
-    uint32_t *place;          /* (items) group by group: rank -> place */
-    double *rank_cut;         /* (ranks) alias table of the Zipf law */
-    uint32_t *rank_alias;     /* (ranks) */
-    uint32_t ranks;           /* of the largest group */
+    uint32_t *order;      /* (items) group by group: place -> rank */
+    uint32_t *place;      /* (items) group by group: rank -> place */
+    double *rank_cut;     /* (ranks) alias table of the Zipf law */
+    uint32_t *rank_alias; /* (ranks) */
+    uint32_t ranks;       /* of the largest group */
 };
 
 void generate_options_default(struct generate_options *o)
@@ -87,8 +87,8 @@ void generate_options_default(struct generate_options *o)
 
 const char *fraud_kind_name(enum fraud_kind kind)
 {
-    static const char *const NAMES[FRAUD_KINDS] = {
-        "none", "large", "takeover", "merchant", "testing"};
+    static const char *const NAMES[FRAUD_KINDS] = {"none", "large", "takeover",
+                                                   "merchant", "testing"};
     assert(kind < FRAUD_KINDS);
     return NAMES[kind];
 }
@@ -169,8 +169,8 @@ static void fill_ranks(struct generator *g, uint32_t *work)
     for (uint32_t r = 0; r < g->ranks; r++)
         sum += rhythm_exp(-ITEM_SKEW * rhythm_log(r + 1.0));
     for (uint32_t r = 0; r < g->ranks; r++) {
-        g->rank_cut[r] = rhythm_exp(-ITEM_SKEW * rhythm_log(r + 1.0)) / sum *
-                         g->ranks;
+        g->rank_cut[r] =
+            rhythm_exp(-ITEM_SKEW * rhythm_log(r + 1.0)) / sum * g->ranks;
         if (g->rank_cut[r] < 1)
             work[small++] = r;
         else
@@ -279,9 +279,10 @@ static int64_t next_session(struct generator *g, const struct shopper *s,
 static uint8_t draw_channel(struct generator *g)
 {
     double u = unit(g);
-    return u < 0.4 ? CHANNEL_WEB : u < 0.75 ? CHANNEL_APP
-                               : u < 0.93   ? CHANNEL_STORE
-                                            : CHANNEL_PHONE;
+    return u < 0.4    ? CHANNEL_WEB
+           : u < 0.75 ? CHANNEL_APP
+           : u < 0.93 ? CHANNEL_STORE
+                      : CHANNEL_PHONE;
 }
 
 static uint32_t draw_group(struct generator *g)
@@ -333,8 +334,8 @@ static int64_t draw_cents(struct generator *g, const struct shopper *s,
                           uint32_t group, double factor)
 {
     double offset = (double)(hash_mix(group) >> 40) * 0x1p-24 - 0.5;
-    double cents = factor * rhythm_exp(s->level + offset +
-                                       (double)s->spread * normal(g));
+    double cents =
+        factor * rhythm_exp(s->level + offset + (double)s->spread * normal(g));
     return cents < 1 ? 1 : (int64_t)cents;
 }
 
@@ -408,10 +409,9 @@ static void thief_begin(struct generator *g, int64_t now_ms)
               below(g, EPISODES[t->kind].events_max -
                            EPISODES[t->kind].events_min + 1);
     g->planned_frauds += t->left;
-    heap_push(g, (struct due){
-                     .time_ms = rhythm_later(&g->rhythm, now_ms,
-                                             exponential(g)),
-                     .actor = g->o.users + slot});
+    heap_push(g, (struct due){.time_ms = rhythm_later(&g->rhythm, now_ms,
+                                                      exponential(g)),
+                              .actor = g->o.users + slot});
 }
 
 static void thief_act(struct generator *g, struct thief *t,
@@ -451,8 +451,8 @@ static int64_t thief_next(struct generator *g, const struct thief *t,
     if (t->kind == FRAUD_TAKEOVER && unit(g) < 0.4) {
         /* In the small hours of the next night. */
         int64_t midnight = now_ms - now_ms % MS_PER_DAY + MS_PER_DAY;
-        return midnight + (int64_t)between(g, 1.0 * MS_PER_HOUR,
-                                           5.0 * MS_PER_HOUR);
+        return midnight +
+               (int64_t)between(g, 1.0 * MS_PER_HOUR, 5.0 * MS_PER_HOUR);
     }
     if (t->kind == FRAUD_TAKEOVER) mean_ms = 4 * SESSION_GAP_MS;
     return now_ms + 2000 + (int64_t)(exponential(g) * mean_ms);
@@ -474,8 +474,9 @@ static enum rc check(struct generate_options *o, struct err *e)
         if (o->groups > 64) o->groups = 64;
     }
     if (o->groups > o->items || o->groups > GROUPS_MAX)
-        return ERR(e, RC_STOP, "%u groups for %u items; at most one an item, "
-                               "and %d",
+        return ERR(e, RC_STOP,
+                   "%u groups for %u items; at most one an item, "
+                   "and %d",
                    o->groups, o->items, GROUPS_MAX);
     if (!(o->days >= 0.01 && o->days <= 36500))
         return ERR(e, RC_STOP, "%g days; 0.01 to 36500 can be generated",
@@ -487,8 +488,9 @@ static enum rc check(struct generate_options *o, struct err *e)
         return ERR(e, RC_STOP, "a user skew of %g; 0 to 3 can be generated",
                    o->user_skew);
     if (o->start_ms < (int64_t)30 * MS_PER_DAY || o->label_delay_ms < 0)
-        return ERR(e, RC_STOP, "the stream begins before February 1970, or labels "
-                               "come before their events");
+        return ERR(e, RC_STOP,
+                   "the stream begins before February 1970, or labels "
+                   "come before their events");
     return RC_OK;
 }
 
@@ -511,18 +513,16 @@ static bool take(struct generator *g)
 static void fill_shoppers(struct generator *g)
 {
     double sum = 0;
-    double per_hour = (double)g->o.events * (1 - g->o.fraud_rate) /
-                      (g->o.days * 24);
+    double per_hour =
+        (double)g->o.events * (1 - g->o.fraud_rate) / (g->o.days * 24);
     for (uint32_t u = 0; u < g->o.users; u++)
         sum += rhythm_exp(-g->o.user_skew * rhythm_log(u + 1.0));
     for (uint32_t u = 0; u < g->o.users; u++) {
-        double share =
-            rhythm_exp(-g->o.user_skew * rhythm_log(u + 1.0)) / sum;
+        double share = rhythm_exp(-g->o.user_skew * rhythm_log(u + 1.0)) / sum;
         shopper_init(g, &g->shoppers[u], per_hour * share);
-        heap_push(g, (struct due){
-                         .time_ms = next_session(g, &g->shoppers[u],
-                                                 g->o.start_ms),
-                         .actor = u});
+        heap_push(g, (struct due){.time_ms = next_session(g, &g->shoppers[u],
+                                                          g->o.start_ms),
+                                  .actor = u});
     }
 }
 

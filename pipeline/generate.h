@@ -23,7 +23,7 @@
 struct generate_options {
     uint64_t events, seed;
     uint32_t users, items;
-    uint32_t groups;   /* of items; 0: one for every 50 items, at most 64 */
+    uint32_t groups; /* of items; 0: one for every 50 items, at most 64 */
     double days;
     double fraud_rate; /* share of events that are fraud, 0 to 0.5 */
     double user_skew;  /* Zipf exponent of users' activity; 0: all alike */

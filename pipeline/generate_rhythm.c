@@ -49,8 +49,7 @@ int64_t rhythm_later(const struct rhythm *r, int64_t from_ms, double hours)
     int64_t in_week = (from_ms - FIRST_MONDAY_MS) - week * week_ms;
     int h = (int)(in_week / MS_PER_HOUR);
     double part = (double)(in_week % MS_PER_HOUR) / MS_PER_HOUR;
-    double worth =
-        r->worth[h] + part * (r->worth[h + 1] - r->worth[h]) + hours;
+    double worth = r->worth[h] + part * (r->worth[h + 1] - r->worth[h]) + hours;
     double weeks = floor(worth / RHYTHM_HOURS);
     assert(from_ms >= FIRST_MONDAY_MS && hours >= 0);
     worth -= weeks * RHYTHM_HOURS;

@@ -27,8 +27,9 @@ static enum rc reject(struct import *im, const struct import_record *record,
     if (im->rejects++ >= IMPORT_REJECTS_KEPT) return RC_OK;
     if (!im->rejects_file) im->rejects_file = fopen(im->rejects_path, "w");
     if (!im->rejects_file)
-        return ERR(e, RC_STOP, "keeping rejects in '%s': %s; choose another "
-                               "file by --rejects",
+        return ERR(e, RC_STOP,
+                   "keeping rejects in '%s': %s; choose another "
+                   "file by --rejects",
                    im->rejects_path, strerror(errno));
     (void)fprintf(im->rejects_file, "%llu\t%s\t",
                   (unsigned long long)record->line, reason);

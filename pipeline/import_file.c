@@ -77,8 +77,7 @@ static enum rc read_line(struct import_file *f, const char *path,
     return RC_OK;
 }
 
-enum rc import_file_read(struct import_file *f, const char *path,
-                         struct err *e)
+enum rc import_file_read(struct import_file *f, const char *path, struct err *e)
 {
     char line[LINE_BYTES];
     enum rc rc = RC_OK;

@@ -181,14 +181,16 @@ static enum rc read_rule(struct rule *rule, char *at, const char *shown,
     while (mark) {
         char *option = cut(&at, ",", &mark);
         if (!take_option(rule, option))
-            return ERR(e, RC_STOP, "rule '%s': option '%s' is not one, or has "
-                                   "a bad value; see millrace import --help",
+            return ERR(e, RC_STOP,
+                       "rule '%s': option '%s' is not one, or has "
+                       "a bad value; see millrace import --help",
                        shown, option);
     }
     if ((rule->column_count > 0) + (rule->constant != NULL) + rule->position !=
         1)
-        return ERR(e, RC_STOP, "rule '%s' needs one of a column, const=TEXT "
-                               "and position",
+        return ERR(e, RC_STOP,
+                   "rule '%s' needs one of a column, const=TEXT "
+                   "and position",
                    shown);
     return RC_OK;
 }
@@ -220,9 +222,9 @@ enum rc import_map_add(struct import_map *m, const char *rule, struct err *e)
     field = cut(&at, "=", &mark);
     index = row_find(m->row, field);
     if (mark != '=' || index < 0) {
-        enum rc rc = mark != '='
-                         ? ERR(e, RC_STOP, "rule '%s' is not FIELD=COLUMN", rule)
-                         : no_field(m, field, e);
+        enum rc rc =
+            mark != '=' ? ERR(e, RC_STOP, "rule '%s' is not FIELD=COLUMN", rule)
+                        : no_field(m, field, e);
         free(fresh.text);
         return rc;
     }
@@ -240,8 +242,9 @@ static enum rc bind_column(struct import_map *m, struct import_reader *r,
     rule->cells[i] = import_reader_column(r, rule->columns[i]);
     if (rule->cells[i] >= 0) return RC_OK;
     import_reader_columns(r, columns, sizeof columns);
-    return ERR(e, RC_STOP, "field '%s' is to come from column '%s', which is "
-                           "not there; the columns are: %s",
+    return ERR(e, RC_STOP,
+               "field '%s' is to come from column '%s', which is "
+               "not there; the columns are: %s",
                row_field(m->row, field)->name, rule->columns[i], columns);
 }
 
@@ -333,7 +336,8 @@ static bool is_null(const struct rule *rule, const struct cell *c)
     if (c->kind == CELL_NONE) return true;
     if (c->kind != CELL_TEXT) return false;
     return c->text.len == 0 ||
-           (rule->null_text && slice_equal(c->text, slice_str(rule->null_text)));
+           (rule->null_text &&
+            slice_equal(c->text, slice_str(rule->null_text)));
 }
 
 /* What the rule says stands in this record; a null cell is CELL_NONE. */
@@ -342,8 +346,8 @@ static bool find_cell(struct import_map *m, const struct rule *rule,
                       struct cell *out)
 {
     if (rule->constant)
-        *out = (struct cell){.kind = CELL_TEXT,
-                             .text = slice_str(rule->constant)};
+        *out =
+            (struct cell){.kind = CELL_TEXT, .text = slice_str(rule->constant)};
     else if (rule->position)
         *out = (struct cell){.kind = CELL_LONG, .i = (int64_t)position};
     else if (rule->column_count == 1)
@@ -543,8 +547,8 @@ static const char *kind_text(const struct row_field *about)
     }
 }
 
-static enum rc reject(const struct import_map *m, uint32_t field,
-                      struct cell c, struct err *e)
+static enum rc reject(const struct import_map *m, uint32_t field, struct cell c,
+                      struct err *e)
 {
     const struct row_field *about = row_field(m->row, field);
     char text[SHOWN_BYTES] = "its value";

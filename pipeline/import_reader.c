@@ -17,13 +17,13 @@ struct import_reader {
     uint8_t *buffer; /* BUFFER_BYTES */
     size_t at, end;
     bool text_ended;
-    bool skipping; /* the rest of a line that was too long */
-    uint64_t line; /* of buffer[at] */
+    bool skipping;  /* the rest of a line that was too long */
+    uint64_t line;  /* of buffer[at] */
     char **columns; /* (column_count) names */
     uint32_t column_count;
     struct cell cells[IMPORT_COLUMNS_MAX];
     struct csv csv;
-    json_t *json; /* of the last record; cells point into it */
+    json_t *json;            /* of the last record; cells point into it */
     struct slice user, rest; /* of a list line: what is still to come */
     int64_t position;
     uint64_t list_line;
@@ -144,8 +144,7 @@ static void csv_cells(struct import_reader *r, struct import_record *out)
         return;
     }
     for (uint32_t i = 0; i < r->csv.count; i++)
-        r->cells[i] =
-            (struct cell){.kind = CELL_TEXT, .text = r->csv.cells[i]};
+        r->cells[i] = (struct cell){.kind = CELL_TEXT, .text = r->csv.cells[i]};
     out->cells = r->cells;
     out->count = r->csv.count;
 }
@@ -167,8 +166,9 @@ static enum rc csv_record(struct import_reader *r, struct import_record *out,
             return RC_OK;
         }
         if (result == CSV_MORE && r->end - r->at > IMPORT_RECORD_MAX) {
-            reject_line(r, out, "is longer than 1 MiB, or has a quote that "
-                                "never closes");
+            reject_line(r, out,
+                        "is longer than 1 MiB, or has a quote that "
+                        "never closes");
             return RC_OK;
         }
         if (result == CSV_MORE) {
@@ -204,15 +204,17 @@ static enum rc csv_header(struct import_reader *r, struct err *e)
 {
     struct import_record record = {0};
     bool ended = false;
-    while (r->end < 3 && !r->text_ended) TRY(fill(r, e));
+    while (r->end < 3 && !r->text_ended)
+        TRY(fill(r, e));
     if (r->end >= 3 && memcmp(r->buffer, "\xef\xbb\xbf", 3) == 0) r->at = 3;
     if (r->o.columns) return RC_OK;
     TRY(csv_record(r, &record, &ended, e));
     if (ended)
         return ERR(e, RC_STOP, "the text is empty; not even a header is there");
     if (record.fault)
-        return ERR(e, RC_STOP, "line %llu, the header, %s; give the names by "
-                               "--columns if there is none",
+        return ERR(e, RC_STOP,
+                   "line %llu, the header, %s; give the names by "
+                   "--columns if there is none",
                    (unsigned long long)record.line, record.fault);
     for (uint32_t i = 0; i < r->csv.count; i++)
         if (!add_column(r, r->csv.cells[i]))
@@ -300,7 +302,8 @@ static struct slice next_word(struct slice *s)
 static enum rc detect_sequence(struct import_reader *r, struct err *e)
 {
     struct slice text, line;
-    while (r->end < BUFFER_BYTES / 2 && !r->text_ended) TRY(fill(r, e));
+    while (r->end < BUFFER_BYTES / 2 && !r->text_ended)
+        TRY(fill(r, e));
     text = unread(r);
     r->o.format = IMPORT_PAIRS;
     for (int i = 0; i < SAMPLE_LINES && text.len > 0; i++) {
@@ -331,9 +334,8 @@ static void begin_list(struct import_reader *r, struct import_record *out)
     if (out->fault) r->rest.len = 0;
 }
 
-static enum rc next_sequence(struct import_reader *r,
-                             struct import_record *out, bool *ended,
-                             struct err *e)
+static enum rc next_sequence(struct import_reader *r, struct import_record *out,
+                             bool *ended, struct err *e)
 {
     struct slice item = next_word(&r->rest);
     while (item.len == 0) {
@@ -400,6 +402,7 @@ enum rc import_reader_new(struct import_reader **out,
     r->o = *o;
     r->line = 1;
     r->csv.delimiter = o->delimiter;
+    r->rest = slice_str("");
     rc = begin(r, e);
     if (rc != RC_OK) {
         import_reader_free(r);
@@ -436,8 +439,8 @@ void import_reader_columns(const struct import_reader *r, char *out,
     size_t used = 0;
     out[0] = '\0';
     for (uint32_t i = 0; i < r->column_count && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, "%s%s",
-                                 i ? ", " : "", r->columns[i]);
+        used += (size_t)snprintf(out + used, size - used, "%s%s", i ? ", " : "",
+                                 r->columns[i]);
 }
 
 enum rc import_reader_next(struct import_reader *r, struct import_record *out,

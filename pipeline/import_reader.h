@@ -45,7 +45,7 @@ struct cell {
 };
 
 struct import_record {
-    uint64_t line; /* where it begins, from 1 */
+    uint64_t line;            /* where it begins, from 1 */
     const struct cell *cells; /* by import_reader_column */
     uint32_t count;
     const char *fault; /* NULL: a good record; "has ..." */

@@ -50,7 +50,8 @@ static enum rc fill(struct import_text *t, struct err *e)
 static enum rc find_packing(struct import_text *t, struct err *e)
 {
     static const uint8_t XZ[MAGIC_BYTES] = {0xfd, '7', 'z', 'X', 'Z', 0};
-    while (t->end < MAGIC_BYTES && !t->file_ended) TRY(fill(t, e));
+    while (t->end < MAGIC_BYTES && !t->file_ended)
+        TRY(fill(t, e));
     if (t->end >= 2 && t->stored[0] == 0x1f && t->stored[1] == 0x8b) {
         t->packing = PACKED_GZIP;
         if (inflateInit2(&t->gzip, 15 + 16) != Z_OK)
@@ -127,8 +128,9 @@ static enum rc read_gzip(struct import_text *t, uint8_t *to, size_t size,
         if (status == Z_STREAM_END)
             t->member_open = false;
         else if (status != Z_OK)
-            return ERR(e, RC_STOP, "'%s' has damaged gzip data before byte "
-                                   "%llu: %s",
+            return ERR(e, RC_STOP,
+                       "'%s' has damaged gzip data before byte "
+                       "%llu: %s",
                        t->path, (unsigned long long)t->done,
                        t->gzip.msg ? t->gzip.msg : "no reason given");
     }

@@ -52,7 +52,8 @@ static const json_t *find_named(const json_t *fields, const char *name)
     json_array_foreach(fields, i, field)
     {
         const json_t *type = json_object_get(field, "type");
-        const json_t *one = json_is_array(type) ? json_array_get(type, 0) : type;
+        const json_t *one =
+            json_is_array(type) ? json_array_get(type, 0) : type;
         for (size_t k = 0; one; one = json_array_get(type, ++k)) {
             if (json_is_object(one) &&
                 strcmp(text_of(one, "name"), dot ? dot + 1 : name) == 0)
@@ -156,14 +157,14 @@ static enum rc read_layout(struct row *r, struct err *e)
     if (!json_is_array(fields))
         return ERR(e, RC_STOP, "the schema is not a record");
     if (json_array_size(fields) > ROW_FIELDS_MAX)
-        return ERR(e, RC_STOP, "the record has %zu fields, at most %d can be "
-                               "filled",
+        return ERR(e, RC_STOP,
+                   "the record has %zu fields, at most %d can be "
+                   "filled",
                    json_array_size(fields), ROW_FIELDS_MAX);
     r->datums = 1;
     json_array_foreach(fields, i, field) TRY(add_field(r, fields, field, e));
-    r->tape[0] = (struct datum){.kind = DATUM_RECORD,
-                                .count = r->count,
-                                .span = r->datums};
+    r->tape[0] = (struct datum){
+        .kind = DATUM_RECORD, .count = r->count, .span = r->datums};
     memcpy(r->cleared, r->tape, sizeof r->tape);
     memcpy(r->unset_cleared, r->unset, sizeof r->unset);
     r->missing_cleared = r->missing;

@@ -207,9 +207,9 @@ static void report(const struct command *c)
     if (c->cli.json) {
         json_t *kinds = json_object();
         for (int kind = FRAUD_LARGE; kind < FRAUD_KINDS; kind++)
-            (void)json_object_set_new(
-                kinds, fraud_kind_name((enum fraud_kind)kind),
-                json_integer((json_int_t)c->kinds[kind]));
+            (void)json_object_set_new(kinds,
+                                      fraud_kind_name((enum fraud_kind)kind),
+                                      json_integer((json_int_t)c->kinds[kind]));
         cli_print_json(json_pack(
             "{s:I, s:I, s:o, s:I, s:I, s:o, s:o, s:o}", "events",
             (json_int_t)c->event_count, "frauds", (json_int_t)frauds,

@@ -36,7 +36,8 @@ static int parse(struct command *c, int argc, char **argv)
         {"to", "FILE", CLI_TEXT, &c->to, "to this Avro container file"},
         {"topic", "NAME", CLI_TEXT, &c->topic, "to this Kafka topic"},
         {"schema", "FILE", CLI_TEXT, &c->schema,
-         "schema to fill: a file, or transaction, label, handbook, interaction"},
+         "schema to fill: a file, or transaction, label, handbook, "
+         "interaction"},
         {"mapping", "FILE", CLI_TEXT, &c->mapping,
          "schema, format and rules from a file (config/handbook.map)"},
         {"map", "FIELD=COLUMN[:OPTION,...]", CLI_TEXTS, &c->maps,
@@ -80,8 +81,9 @@ static int parse(struct command *c, int argc, char **argv)
     int status = cli_parse(&c->cli, &usage, argc, argv);
     if (status != CLI_GO) return status;
     if (c->cli.arg_count != 1)
-        return cli_complain(&c->cli, EXIT_USAGE, "give one FILE, or - for "
-                                                 "standard input");
+        return cli_complain(&c->cli, EXIT_USAGE,
+                            "give one FILE, or - for "
+                            "standard input");
     if (!c->to == !c->topic)
         return cli_complain(&c->cli, EXIT_USAGE,
                             "give one of --to FILE and --topic NAME");
@@ -96,8 +98,8 @@ static enum rc read_format(const struct command *c, enum import_format *out,
         const char *name;
         enum import_format format;
     } FORMATS[] = {
-        {"csv", IMPORT_CSV},     {"jsonl", IMPORT_JSON},
-        {"pairs", IMPORT_PAIRS}, {"lists", IMPORT_LISTS},
+        {"csv", IMPORT_CSV},           {"jsonl", IMPORT_JSON},
+        {"pairs", IMPORT_PAIRS},       {"lists", IMPORT_LISTS},
         {"sequence", IMPORT_SEQUENCE},
     };
     const char *name = c->format ? c->format : "csv";
@@ -106,8 +108,9 @@ static enum rc read_format(const struct command *c, enum import_format *out,
             *out = FORMATS[i].format;
             return RC_OK;
         }
-    return ERR(e, RC_STOP, "format '%s' is not csv, jsonl, sequence, pairs or "
-                           "lists",
+    return ERR(e, RC_STOP,
+               "format '%s' is not csv, jsonl, sequence, pairs or "
+               "lists",
                name);
 }
 
@@ -138,8 +141,9 @@ static enum rc open_schema(struct command *c, bool sequence, struct err *e)
     struct slice built_in;
     if (!c->schema && sequence) c->schema = "interaction";
     if (!c->schema)
-        return ERR(e, RC_STOP, "which schema shall be filled? Give --schema "
-                               "FILE.avsc or --mapping FILE");
+        return ERR(e, RC_STOP,
+                   "which schema shall be filled? Give --schema "
+                   "FILE.avsc or --mapping FILE");
     built_in = schemas_get(c->schema);
     if (built_in.len > 0) return schema_parse(&c->parsed, built_in, e);
     return schema_read(&c->parsed, c->schema, e);
@@ -168,8 +172,9 @@ static enum rc find_key(struct command *c, struct err *e)
     if (!name) name = "user_id";
     c->import.key_field = row_find(c->import.row, name);
     if (c->import.key_field >= 0 || !c->topic) return RC_OK;
-    return ERR(e, RC_STOP, "the schema has no field '%s' to be the key of "
-                           "messages; name one by --key",
+    return ERR(e, RC_STOP,
+               "the schema has no field '%s' to be the key of "
+               "messages; name one by --key",
                name);
 }
 
@@ -257,18 +262,17 @@ static void print_json(const struct command *c)
     json_t *shown = json_array();
     const struct import *im = &c->import;
     for (uint32_t i = 0; i < IMPORT_REJECTS_SHOWN && i < im->rejects; i++)
-        (void)json_array_append_new(
-            shown, json_pack("{s:I, s:s}", "line",
-                             (json_int_t)im->shown[i].line, "reason",
-                             im->shown[i].reason));
+        (void)json_array_append_new(shown,
+                                    json_pack("{s:I, s:s}", "line",
+                                              (json_int_t)im->shown[i].line,
+                                              "reason", im->shown[i].reason));
     cli_print_json(json_pack(
         "{s:I, s:I, s:o, s:s?, s:I, s:o, s:o}", "records",
         (json_int_t)im->records, "rejects", (json_int_t)im->rejects,
         "first_rejects", shown, "rejects_file",
         im->rejects ? im->rejects_path : NULL, "record_bytes",
         (json_int_t)c->bytes, "seconds", cli_json_real(c->seconds),
-        "records_per_second",
-        cli_json_real((double)im->records / c->seconds)));
+        "records_per_second", cli_json_real((double)im->records / c->seconds)));
 }
 
 static void print_words(const struct command *c)
