@@ -20,7 +20,7 @@ enum {
 };
 static const double ITEM_SKEW = 1.1;
 static const double TASTE_DRIFT = 0.02;   /* per session */
-static const double JUMP = 0.22;          /* to any item of the group */
+static const double JUMP = 0.25;          /* to any item of the group */
 static const double CONFIRMED_GOOD = 0.5; /* good labels per fraud */
 
 enum channel { CHANNEL_WEB, CHANNEL_APP, CHANNEL_STORE, CHANNEL_PHONE };
@@ -226,7 +226,7 @@ static uint32_t draw_place(struct generator *g, uint32_t group, uint32_t place)
         return g->place[start + draw_rank(g, group)];
     one = draw_step(g, place, size);
     two = draw_step(g, place, size);
-    if (unit(g) < 0.5) return one;
+    if (unit(g) < 0.2) return one;
     return g->order[start + one] <= g->order[start + two] ? one : two;
 }
 

@@ -51,12 +51,14 @@ int64_t rhythm_later(const struct rhythm *r, int64_t from_ms, double hours)
     double part = (double)(in_week % MS_PER_HOUR) / MS_PER_HOUR;
     double worth = r->worth[h] + part * (r->worth[h + 1] - r->worth[h]) + hours;
     double weeks = floor(worth / RHYTHM_HOURS);
+    int64_t later_ms;
     assert(from_ms >= FIRST_MONDAY_MS && hours >= 0);
     worth -= weeks * RHYTHM_HOURS;
     h = hour_of(r, worth);
     part = (worth - r->worth[h]) / (r->worth[h + 1] - r->worth[h]);
-    return FIRST_MONDAY_MS + (week + (int64_t)weeks) * week_ms +
-           (int64_t)((h + part) * MS_PER_HOUR);
+    later_ms = FIRST_MONDAY_MS + (week + (int64_t)weeks) * week_ms +
+               (int64_t)((h + part) * MS_PER_HOUR);
+    return later_ms < from_ms ? from_ms : later_ms; /* rounding */
 }
 
 double rhythm_exp(double x)
