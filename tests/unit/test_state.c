@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "golden.h"
 #include "hash.h"
 #include "user_row.h"
 #include "state.h"
@@ -669,6 +670,27 @@ static void test_a_row_ahead_of_its_store_is_refused(void **state)
     rig_fini(&r);
 }
 
+/* Rows that an earlier build stored are read for ever. */
+static void test_golden_bytes(void **state)
+{
+    struct slice golden;
+    struct rig r;
+    size_t size;
+    uint8_t *row;
+    rig_init(&r, *state);
+    rig_open(&r);
+    rig_run(&r, 700, false);
+    rig_checkpoint_all(&r);
+    row = row_of(&r, 1, &size);
+    golden = golden_bytes("user_row_v1.bin", slice_of(row, size));
+    assert_true(slice_equal(golden, slice_of(row, size)));
+    plant(&r, "user-1", golden);
+    assert_int_equal(peek(&r, "user-1"), RC_OK);
+    free((void *)(uintptr_t)golden.ptr);
+    free(row);
+    rig_fini(&r);
+}
+
 /* --- the store --------------------------------------------------------- */
 
 static void test_one_process_per_folder(void **state)
@@ -811,6 +833,7 @@ int main(void)
         TEST(test_one_owner_at_a_time),
         TEST(test_a_damaged_row_is_refused),
         TEST(test_a_row_ahead_of_its_store_is_refused),
+        TEST(test_golden_bytes),
         TEST(test_one_process_per_folder),
         TEST(test_the_instance_id_stays),
         TEST(test_read_only_beside_a_writer),
