@@ -13,7 +13,8 @@
 #include "past_event.h"
 #include "slice.h"
 
-/* The text behind a hash, for vocabularies. */
+/* The text behind a hash. An item without one is not in the vocabulary; types
+ * and the like need none. */
 struct train_name {
     uint64_t hash;
     struct slice text;

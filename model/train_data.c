@@ -112,31 +112,32 @@ static int compare_names(const void *a, const void *b)
     return (x->hash > y->hash) - (x->hash < y->hash);
 }
 
-/* Distinct ids of a field with their counts, from sorted hashes. */
-static enum rc count_ids(const uint64_t *hashes, size_t count,
-                         const struct train_name *names, size_t name_count,
-                         struct vocabulary_entry *out, size_t *found,
-                         const char *field, struct err *e)
+/* The id's text, empty where the log does not give it. */
+static struct slice text_of(const struct train_name *names, size_t count,
+                            uint64_t hash)
 {
-    *found = 0;
-    for (size_t i = 0; i < count; i++) {
-        struct vocabulary_entry *last = &out[*found - (*found > 0)];
-        const struct train_name key = {.hash = hashes[i]};
-        const struct train_name *name;
-        if (*found && last->hash == hashes[i]) {
-            last->events++;
-            continue;
-        }
-        name = bsearch(&key, names, name_count, sizeof *names, compare_names);
-        if (!name)
-            return ERR(e, RC_STOP,
-                       "training: an id of field %s has no text; this is a "
-                       "fault of the program that folded the log",
-                       field);
-        out[(*found)++] = (struct vocabulary_entry){
-            .hash = hashes[i], .events = 1, .text = name->text};
+    const struct train_name key = {.hash = hash};
+    const struct train_name *name =
+        bsearch(&key, names, count, sizeof *names, compare_names);
+    return name ? name->text : slice_of(NULL, 0);
+}
+
+/* Distinct ids of a field with their counts, from sorted hashes. Items
+ * without a text are left out: they could not be recommended. */
+static size_t count_ids(const uint64_t *hashes, size_t count,
+                        const struct train_name *names, size_t name_count,
+                        enum field_kind kind, struct vocabulary_entry *out)
+{
+    size_t found = 0;
+    for (size_t i = 0, next; i < count; i = next) {
+        struct slice text = text_of(names, name_count, hashes[i]);
+        for (next = i + 1; next < count && hashes[next] == hashes[i];)
+            next++;
+        if (kind == FIELD_ITEM && text.len == 0) continue;
+        out[found++] = (struct vocabulary_entry){
+            .hash = hashes[i], .events = next - i, .text = text};
     }
-    return RC_OK;
+    return found;
 }
 
 static enum rc build_vocabulary(const struct train_log *log,
@@ -158,8 +159,8 @@ static enum rc build_vocabulary(const struct train_log *log,
     }
     if (rc == RC_OK) {
         qsort(hashes, count, sizeof *hashes, compare_u64);
-        rc = count_ids(hashes, count, names, log->name_count, entries, &found,
-                       field->name, e);
+        found = count_ids(hashes, count, names, log->name_count, field->kind,
+                          entries);
     }
     if (rc == RC_OK) rc = vocabulary_build(v, entries, found, ids_max, e);
     free(entries);

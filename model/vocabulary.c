@@ -2,12 +2,18 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "hash.h"
 
-enum { ENTRIES_MAX = 1 << 28, TEXT_MAX = 1 << 16, LENGTH_DIGITS_MAX = 5 };
+enum {
+    ENTRIES_MAX = 1 << 28,
+    TEXT_MAX = 1 << 16,
+    LENGTH_DIGITS_MAX = 5,
+    HASH_DIGITS = 16,
+};
 
 /* Room for count entries with bytes of text; at most half of the slots are
  * ever in use, so a search ends soon. */
@@ -51,7 +57,7 @@ static bool vocabulary_put(struct vocabulary *v, uint64_t hash,
         if (v->hashes[v->slots[slot] - 1] == hash) return false;
         slot = (slot + 1) & v->slot_mask;
     }
-    memcpy(v->texts + start, text.ptr, text.len);
+    if (text.len) memcpy(v->texts + start, text.ptr, text.len);
     v->hashes[v->count] = hash;
     v->text_start[++v->count] = start + text.len;
     v->slots[slot] = v->count;
@@ -73,10 +79,9 @@ enum rc vocabulary_build(struct vocabulary *v, struct vocabulary_entry *entries,
     qsort(entries, count, sizeof *entries, compare_entries);
     if (count > entries_max) count = entries_max;
     for (size_t i = 0; i < count; i++) {
-        if (entries[i].text.len == 0 || entries[i].text.len > TEXT_MAX)
+        if (entries[i].text.len > TEXT_MAX)
             return ERR(e, RC_STOP,
-                       "vocabulary: an id of %zu bytes; 1 to %d "
-                       "can be kept",
+                       "vocabulary: an id of %zu bytes, at most %d are kept",
                        entries[i].text.len, TEXT_MAX);
         bytes += entries[i].text.len;
     }
@@ -116,7 +121,7 @@ enum rc vocabulary_write(const struct vocabulary *v, const char *path,
         return ERR(e, RC_STOP, "cannot create %s: %s", path, strerror(errno));
     for (uint32_t i = 0; ok && i < v->count; i++) {
         struct slice text = vocabulary_text(v, i);
-        ok = fprintf(file, "%zu:", text.len) > 0 &&
+        ok = fprintf(file, "%016" PRIx64 " %zu:", v->hashes[i], text.len) > 0 &&
              fwrite(text.ptr, 1, text.len, file) == text.len &&
              fputc('\n', file) != EOF;
     }
@@ -126,39 +131,56 @@ enum rc vocabulary_write(const struct vocabulary *v, const char *path,
     return RC_OK;
 }
 
-/* Takes one line off *in: its text, and false where it is not a line. */
-static bool take_line(struct slice *in, struct slice *text)
+/* Takes the hash and the space after it off *in. */
+static bool take_hash(struct slice *in, uint64_t *hash)
+{
+    *hash = 0;
+    if (in->len <= HASH_DIGITS || in->ptr[HASH_DIGITS] != ' ') return false;
+    for (int i = 0; i < HASH_DIGITS; i++) {
+        uint8_t c = in->ptr[i];
+        bool digit = c >= '0' && c <= '9', letter = c >= 'a' && c <= 'f';
+        if (!digit && !letter) return false;
+        *hash = *hash << 4 | (uint64_t)(digit ? c - '0' : c - 'a' + 10);
+    }
+    *in = slice_of(in->ptr + HASH_DIGITS + 1, in->len - HASH_DIGITS - 1);
+    return *hash != 0;
+}
+
+/* Takes one line off *in: its hash and text; false where it is not a line. */
+static bool take_line(struct slice *in, uint64_t *hash, struct slice *text)
 {
     size_t length = 0, at = 0;
+    if (!take_hash(in, hash)) return false;
     while (at < in->len && at < LENGTH_DIGITS_MAX && in->ptr[at] >= '0' &&
            in->ptr[at] <= '9')
         length = length * 10 + (size_t)(in->ptr[at++] - '0');
     if (at == 0 || at >= in->len || in->ptr[at] != ':') return false;
     at++;
-    if (length == 0 || length > TEXT_MAX || in->len - at <= length)
-        return false;
+    if (length > TEXT_MAX || in->len - at <= length) return false;
     if (in->ptr[at + length] != '\n') return false;
     *text = slice_of(in->ptr + at, length);
     *in = slice_of(in->ptr + at + length + 1, in->len - at - length - 1);
-    return true;
+    return length == 0 || hash64(*text) == *hash;
 }
 
 enum rc vocabulary_parse(struct vocabulary *v, struct slice in, struct err *e)
 {
     struct slice rest = in, text;
+    uint64_t hash;
     uint32_t lines = 0;
     *v = (struct vocabulary){0};
     while (rest.len) {
         if (lines == ENTRIES_MAX)
             return ERR(e, RC_STOP, "more than %d ids", ENTRIES_MAX);
-        if (!take_line(&rest, &text))
-            return ERR(e, RC_STOP, "line %u is not LENGTH:ID, or truncated",
+        if (!take_line(&rest, &hash, &text))
+            return ERR(e, RC_STOP,
+                       "line %u is not HASH LENGTH:ID, or truncated",
                        lines + 1);
         lines++;
     }
     TRY(vocabulary_init(v, lines, in.len, e));
-    for (rest = in; take_line(&rest, &text);) {
-        if (!vocabulary_put(v, hash64(text), text)) {
+    for (rest = in; take_line(&rest, &hash, &text);) {
+        if (!vocabulary_put(v, hash, text)) {
             uint32_t line = v->count + 1;
             vocabulary_fini(v);
             return ERR(e, RC_STOP, "line %u: this id is there already", line);

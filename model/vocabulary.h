@@ -2,9 +2,11 @@
  *
  * Order    Most frequent first; equal counts by hash, so the same log gives
  *          the same table.
- * Bytes    A file of one line an entry: length in decimal, ':', the id's
- *          bytes as they stood in the log, newline. The length makes any
- *          bytes safe, the newline keeps it readable.
+ * Texts    An id may be known by its hash alone; its text is then empty.
+ * Bytes    A file of one line an entry: hash in 16 hexadecimal digits, space,
+ *          length in decimal, ':', the id's bytes as they stood in the log,
+ *          newline. The length makes any bytes safe, the newline keeps it
+ *          readable.
  * Memory   A vocabulary owns its table and texts; vocabulary_fini.
  * Threads  Immutable once built or read. */
 #ifndef MILLRACE_VOCABULARY_H
@@ -30,7 +32,7 @@ struct vocabulary_entry {
 };
 
 /* Keeps the entries_max most frequent of count entries (sorted in place).
- * Their hashes are distinct. */
+ * Their hashes are distinct and not 0. */
 enum rc vocabulary_build(struct vocabulary *v, struct vocabulary_entry *entries,
                          size_t count, uint32_t entries_max,
                          struct err *e) MUST_USE;
@@ -40,8 +42,8 @@ void vocabulary_fini(struct vocabulary *v);
 int32_t vocabulary_find(const struct vocabulary *v, uint64_t hash);
 struct slice vocabulary_text(const struct vocabulary *v, uint32_t index);
 
-/* Write syncs the file. Parse checks every length, and that no id is empty
- * or there twice; it copies what it keeps. */
+/* Write syncs the file. Parse checks every length, that a text has the hash
+ * before it, and that no id is there twice; it copies what it keeps. */
 enum rc vocabulary_write(const struct vocabulary *v, const char *path,
                          struct err *e) MUST_USE;
 enum rc vocabulary_parse(struct vocabulary *v, struct slice in,
