@@ -105,11 +105,14 @@ enum rc encoder_encode(const struct schema *s, const struct tape *in,
                        uint8_t *out, size_t size, size_t *used,
                        struct err *e) MUST_USE;
 
-/* One line of JSON (Avro's JSON encoding; plain: unions without their type
- * name, NaN as null, bytes as text where they are UTF-8). */
+/* On one line, without its end (Avro's JSON encoding; plain: unions without
+ * their type name, NaN as null, bytes as text where they are UTF-8). */
 enum json_style { JSON_AVRO, JSON_PLAIN };
 enum rc tape_write_json(const struct schema *s, const struct tape *t,
                         enum json_style style, FILE *to,
                         struct err *e) MUST_USE;
+
+/* A text in quotes; what is not UTF-8 becomes U+FFFD. */
+void json_text_write(struct slice s, FILE *to);
 
 #endif

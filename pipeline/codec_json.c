@@ -45,7 +45,7 @@ static void print_char(FILE *to, uint8_t c)
 }
 
 /* What is not UTF-8 becomes U+FFFD, so that the line stays JSON. */
-static void print_text(FILE *to, struct slice s)
+void json_text_write(struct slice s, FILE *to)
 {
     const uint8_t *p = s.ptr, *end = p + s.len;
     (void)fputc('"', to);
@@ -107,7 +107,7 @@ static enum rc print_items(struct printing *p, const struct schema_type *t,
         if (t->kind == DATUM_MAP) {
             if (p->in == p->end || p->in->kind != DATUM_STRING)
                 return ERR(p->e, RC_SKIP, "json: a map without key");
-            print_text(p->to, p->in->s);
+            json_text_write(p->in->s, p->to);
             (void)fputc(':', p->to);
             p->in++;
         }
@@ -153,7 +153,7 @@ static enum rc print_enum(struct printing *p, const struct schema_type *t,
     if (index < 0 || index >= t->count)
         return ERR(p->e, RC_SKIP, "json: an enum has no symbol %" PRId64,
                    index);
-    print_text(p->to, t->symbols[index]);
+    json_text_write(t->symbols[index], p->to);
     return RC_OK;
 }
 
@@ -173,12 +173,12 @@ static void print_scalar(struct printing *p, const struct datum *datum)
         print_number(p, datum->d, false);
         break;
     case DATUM_STRING:
-        print_text(p->to, datum->s);
+        json_text_write(datum->s, p->to);
         break;
     case DATUM_BYTES:
     case DATUM_FIXED:
         if (p->style == JSON_PLAIN && utf8_valid(datum->s))
-            print_text(p->to, datum->s);
+            json_text_write(datum->s, p->to);
         else
             print_bytes(p->to, datum->s);
         break;
@@ -222,7 +222,6 @@ enum rc tape_write_json(const struct schema *s, const struct tape *t,
     struct printing p = {
         .in = t->at, .end = t->at + t->count, .style = style, .to = to, .e = e};
     TRY(print(&p, s->root, 0));
-    (void)fputc('\n', to);
     if (ferror(to)) return ERR(e, RC_STOP, "json: cannot write the line");
     return RC_OK;
 }

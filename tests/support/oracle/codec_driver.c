@@ -63,7 +63,8 @@ static void run(const struct decoder *d, const struct schema *reader,
         (void)printf("%02x", g_out[i]);
     (void)putchar(' ');
     if (tape_write_json(reader, &tape, JSON_AVRO, stdout, &e) != RC_OK)
-        (void)printf("json %s\n", e.text);
+        (void)printf("json %s", e.text);
+    (void)putchar('\n');
     if (decoder_measure(d, in, &used, &e) != RC_OK || used != in.len) {
         (void)fprintf(stderr, "codec_driver: measured %zu of %zu\n", used,
                       in.len);
