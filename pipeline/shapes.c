@@ -40,7 +40,7 @@ enum rc shapes_fit_model(const struct history_shape *history,
                    "model: it reads up to %u events of a user, history.events "
                    "is %u; set history.events = %u",
                    2 * info->window, history->events_max, 2 * info->window);
-    if (info->feature_hash != windows_feature_hash(windows))
+    if (windows && info->feature_hash != windows_feature_hash(windows))
         return ERR(e, RC_STOP,
                    "model: it was trained on other window features than "
                    "`windows`, role.amount, role.time and feature.numbers "

@@ -13,7 +13,8 @@
 void shapes_init(struct history_shape *history, struct windows_shape *windows,
                  const struct config *c, uint32_t fields);
 
-/* Whether a model can read such rows. RC_STOP says which option to change. */
+/* Whether a model can read such rows. RC_STOP says which option to change.
+ * windows NULL: not known yet, not looked at. */
 enum rc shapes_fit_model(const struct history_shape *history,
                          const struct windows_shape *windows,
                          const struct model_info *info, struct err *e) MUST_USE;

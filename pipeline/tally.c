@@ -75,15 +75,10 @@ static void tally_partitions(struct worker_metrics *m, const struct state *st)
 {
     struct partition *at[TALLY_PARTITIONS_MAX];
     uint32_t count = state_partitions(st, at, TALLY_PARTITIONS_MAX);
-    uint32_t folding = 0;
     int64_t behind = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        folding += at[i]->next < at[i]->committed;
+    for (uint32_t i = 0; i < count; i++)
         if (at[i]->next > at[i]->checkpoint)
             behind += at[i]->next - at[i]->checkpoint;
-    }
-    metrics_gauge(m, GAUGE_partitions, count);
-    metrics_gauge(m, GAUGE_partitions_folding, folding);
     metrics_gauge(m, GAUGE_checkpoint_lag_events, (double)behind);
 }
 

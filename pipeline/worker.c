@@ -61,7 +61,7 @@ struct worker {
     uint64_t since_commit; /* records gone through since the last commit */
     int64_t committed_at_ms;
     uint32_t failures; /* rewinds since a commit went well */
-    uint64_t step_from_ns;
+    uint64_t batch_from_ns, step_from_ns;
 };
 
 /* --- clocks ------------------------------------------------------------- */
@@ -95,11 +95,22 @@ static bool folding(const struct partition *p)
 
 static void look_at_partitions(struct worker *w)
 {
-    w->partition_count =
-        state_partitions(w->state, w->partitions, PARTITIONS_MAX);
-    w->folding = false;
+    uint32_t count = state_partitions(w->state, w->partitions, PARTITIONS_MAX);
+    uint32_t below = 0;
+    for (uint32_t i = 0; i < count; i++)
+        below += folding(w->partitions[i]);
+    w->partition_count = count;
+    w->folding = below > 0;
+    metrics_gauge(w->o.metrics, GAUGE_partitions, count);
+    metrics_gauge(w->o.metrics, GAUGE_partitions_folding, below);
+}
+
+/* Partitions that are read again without output, counted when that begins. */
+static void count_folds(struct worker *w)
+{
     for (uint32_t i = 0; i < w->partition_count; i++)
-        w->folding = w->folding || folding(w->partitions[i]);
+        if (folding(w->partitions[i]))
+            metrics_add(w->o.metrics, COUNT_folds, 1);
 }
 
 /* Where every partition is read from next. */
@@ -190,6 +201,7 @@ static enum rc open_partition(struct worker *w, const struct source_change *c,
         pause_ms(TAKE_OVER_PAUSE_MS);
     }
     if (!p) return rc == RC_AGAIN ? RC_STOP : rc;
+    metrics_add(w->o.metrics, COUNT_folds, folding(p));
     at->offset = p->next;
     return RC_OK;
 }
@@ -235,6 +247,7 @@ static enum rc rewind_partitions(struct worker *w, struct err *e)
     state_rewind(w->state);
     w->since_commit = 0;
     look_at_partitions(w);
+    count_folds(w);
     n = next_positions(w);
     return n == 0 ? RC_OK : source_seek(w->o.source, w->positions, n, e);
 }
@@ -350,7 +363,9 @@ static enum rc observe(struct worker *w, struct err *e)
     const struct batch *b = &w->batch;
     tally_batch(w->o.metrics, w->o.topic, b, w->o.finite);
     if (w->folding) look_at_partitions(w);
-    if (!w->o.observe || b->count == 0) return RC_OK;
+    if (b->count == 0) return RC_OK;
+    metrics_time(w->o.metrics, TIME_batch, w->step_from_ns - w->batch_from_ns);
+    if (!w->o.observe) return RC_OK;
     return w->o.observe(w->o.observer, b, e);
 }
 
@@ -390,6 +405,7 @@ static enum rc spine(struct worker *w, struct err *e)
     batch_reset(b);
     w->step_from_ns = metrics_now_ns();
     STEP(poll, source_poll(w->o.source, b, poll_wait_ms(w), e));
+    w->batch_from_ns = w->step_from_ns;
     STEP(decode, (event_decode(w->o.mapping, b), RC_OK)); /* I6 */
     keep_ours(w);
     STEP(recall, state_recall(w->state, b, e));

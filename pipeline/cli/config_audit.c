@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "mapping.h"
+#include "model.h"
+#include "shapes.h"
 
 enum { ENV_NAME_BYTES = 160, KAFKA_TEXT_BYTES = 512 };
 
@@ -134,19 +136,45 @@ static void check_kafka(struct audit *a)
 
 /* ---------------------------------------------------- schema and model */
 
-/* The roles against the schema. */
-static void check_mapping(struct audit *a)
+/* The roles against the schema; fields as mapping.h says. */
+static bool check_mapping(struct audit *a, uint32_t *fields)
 {
     const struct property *p = property_of(a, OPTION_input_schema);
     struct schema *schema = NULL;
     struct mapping *mapping = NULL;
     struct err e;
+    bool good = false;
 
     if (schema_read(&schema, p->value, &e) != RC_OK ||
-        mapping_new(&mapping, a->c, schema, &e) != RC_OK)
+        mapping_new(&mapping, a->c, schema, &e) != RC_OK) {
         fault(a, p, "%s", e.text);
+    } else {
+        *fields = mapping_fields(mapping);
+        good = true;
+    }
     mapping_free(mapping);
     schema_free(schema);
+    return good;
+}
+
+/* Without a schema the window features are not known, the rest is. */
+static void check_model(struct audit *a, bool mapped, uint32_t fields)
+{
+    const struct property *p = property_of(a, OPTION_model_dir);
+    struct history_shape history;
+    struct windows_shape windows;
+    struct model *model;
+    struct err e;
+
+    if (model_open(&model, p->value, &e) != RC_OK) {
+        fault(a, p, "%s", e.text);
+        return;
+    }
+    shapes_init(&history, &windows, a->c, fields);
+    if (shapes_fit_model(&history, mapped ? &windows : NULL, model_info(model),
+                         &e) != RC_OK)
+        fault(a, p, "%s", e.text);
+    model_free(model);
 }
 
 /* ----------------------------------------------------------------- notes */
@@ -192,10 +220,14 @@ uint32_t config_audit(const struct config *c, config_fault_fn *report,
                       config_fault_fn *note_fn, void *user)
 {
     struct audit a = {.c = c, .report = report, .note = note_fn, .user = user};
+    uint32_t fields = 0;
+    bool mapped = false;
 
     (void)check_path(&a, OPTION_schemas_dir, S_IFDIR);
-    if (check_path(&a, OPTION_input_schema, S_IFREG)) check_mapping(&a);
-    (void)check_path(&a, OPTION_model_dir, S_IFDIR);
+    if (check_path(&a, OPTION_input_schema, S_IFREG))
+        mapped = check_mapping(&a, &fields);
+    if (check_path(&a, OPTION_model_dir, S_IFDIR))
+        check_model(&a, mapped, fields);
     check_state_dir(&a);
     check_kafka(&a);
     check_environment(&a);

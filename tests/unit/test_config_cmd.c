@@ -15,6 +15,7 @@
 #include "capture.h"
 #include "cli.h"
 #include "config_docs.h"
+#include "random_model.h"
 
 static struct captured got;
 
@@ -98,6 +99,48 @@ static void test_check_finds(void **state)
         if (!strstr(faults, CASES[i].says))
             fail_msg("%s: '%s'", CASES[i].line, faults);
     }
+}
+
+/* A model written by this program, against what a configuration gives it. */
+static void test_check_opens_the_model(void **state)
+{
+    static const struct {
+        const char *line, *says;
+    } CASES[] = {
+        {"--set history.events=64", ""},
+        {"--set history.events=62", "set history.events = 64"},
+        {"--set role.amount.scale=10", "role.amount.scale = 100"},
+        {"--set input.schema=" SOURCE_DIR "/schemas/interaction.avsc "
+         "--set role.user=user_id",
+         "other window features"},
+    };
+    const struct random_shape shape = {.layers = 1,
+                                       .width = 16,
+                                       .heads = 2,
+                                       .ffn = 32,
+                                       .window = 32,
+                                       .items = 20,
+                                       .features = 3};
+    struct model *m = random_model(shape, 1);
+    char folder[] = "/tmp/millrace-test-model-XXXXXX", line[512], faults[4096];
+    struct err e;
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(line, sizeof line, "%s/model", folder);
+    if (model_write(m, line, "a test's", &e) != RC_OK) fail_msg("%s", e.text);
+    model_free(m);
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        (void)snprintf(line, sizeof line, "--set model.dir=%s/model %s", folder,
+                       CASES[i].line);
+        faults_of(line, faults, sizeof faults);
+        if (*CASES[i].says ? !strstr(faults, CASES[i].says) : *faults)
+            fail_msg("%s: '%s'", line, faults);
+    }
+    (void)snprintf(line, sizeof line, "--set model.dir=%s", folder);
+    faults_of(line, faults, sizeof faults); /* a folder, but no model */
+    assert_non_null(strstr(faults, "model.dir"));
+    (void)snprintf(line, sizeof line, "rm -r %s", folder);
+    assert_int_equal(system(line), 0);
 }
 
 static void test_check_finds_all(void **state)
@@ -241,6 +284,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_examples_are_good),
         cmocka_unit_test(test_check_finds),
+        cmocka_unit_test(test_check_opens_the_model),
         cmocka_unit_test(test_check_finds_all),
         cmocka_unit_test(test_check_notes_misspelt_environment),
         cmocka_unit_test(test_explain),
