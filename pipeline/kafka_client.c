@@ -8,22 +8,29 @@ static const char *const ROLE_PREFIX[] = {"consumer.", "producer.",
                                           "producer."};
 static const char *const ROLE_NAME[] = {"consumer", "producer", "admin client"};
 
-/* Called from librdkafka's own threads. */
+/* Called from librdkafka's own threads. It mends by itself what it logs;
+ * what it cannot mend comes to us as the failure of a call. */
 static void on_log(const rd_kafka_t *rk, int level, const char *facility,
                    const char *text)
 {
     (void)rk;
     /* kafka.* goes to consumers and producers alike; that one ignores what
-     * is meant for the other is not worth a line. */
-    if (strcmp(facility, "CONFWARN") == 0) return;
-    if (level <= 3)
-        LOG(ERROR, "KAFKA", "%s: %s", facility, text);
-    else if (level == 4)
+     * is meant for the other is not worth a line. FAIL comes as an error. */
+    if (strcmp(facility, "CONFWARN") == 0 || strcmp(facility, "FAIL") == 0)
+        return;
+    if (level <= 4)
         LOG(WARN, "KAFKA", "%s: %s", facility, text);
     else if (level <= 6)
         LOG(INFO, "KAFKA", "%s: %s", facility, text);
     else
         LOG(DEBUG, "KAFKA", "%s: %s", facility, text);
+}
+
+static void on_error(rd_kafka_t *rk, int error, const char *text, void *opaque)
+{
+    (void)opaque;
+    LOG(WARN, "KAFKA", "%s: %s: %s", rd_kafka_name(rk),
+        rd_kafka_err2name((rd_kafka_resp_err_t)error), text);
 }
 
 /* The key that librdkafka is given for p in this role; NULL: not for it. */
@@ -123,6 +130,7 @@ enum rc kafka_conf_new(rd_kafka_conf_t **out, const struct config *c,
     }
     warn_forced(c, role, forced);
     rd_kafka_conf_set_log_cb(conf, on_log);
+    rd_kafka_conf_set_error_cb(conf, on_error);
     *out = conf;
     return RC_OK;
 }

@@ -45,9 +45,8 @@ void flow_produce(struct flow *f, uint32_t first, uint32_t count)
     for (uint32_t i = first; i < first + count; i++) {
         char key[16], value[16];
         struct header trace = {slice_str("trace"), slice_str(value)};
-        struct message m = {.timestamp_ms = 1000 + i,
-                            .headers = &trace,
-                            .header_count = 1};
+        struct message m = {
+            .timestamp_ms = 1000 + i, .headers = &trace, .header_count = 1};
         (void)snprintf(key, sizeof key, "%u", i % 100);
         (void)snprintf(value, sizeof value, "%u", i);
         m.key = slice_str(key);
@@ -119,7 +118,8 @@ void reader_change(struct reader *r)
     flow_ok(source_change(r->source, &c, &e), &e);
     if (c.kind == SOURCE_NO_CHANGE) return;
     r->changes++;
-    if (c.kind == SOURCE_REVOKED) flow_ok(reader_commit(r, &e), &e);
+    if (c.kind == SOURCE_REVOKED && reader_commit(r, &e) == RC_AGAIN)
+        r->discards++;
     for (uint32_t i = 0; i < c.count; i++) {
         int32_t p = c.positions[i].partition;
         assert_in_range(p, 0, FLOW_PARTITIONS - 1);

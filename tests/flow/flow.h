@@ -44,6 +44,8 @@ struct reader {
     struct source_position owned[FLOW_PARTITIONS]; /* offset: the next */
     bool owns[FLOW_PARTITIONS];
     uint32_t changes;
+    uint32_t discards; /* commits refused when partitions were revoked: the
+                          in-process cluster takes none during a rebalance */
 };
 void reader_init(struct reader *r, struct source *s, struct sink *k);
 void reader_fini(struct reader *r);
