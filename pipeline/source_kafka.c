@@ -545,6 +545,7 @@ static const struct source_ops OPS = {
 static const struct kafka_setting DEFAULTS[] = {
     {"partition.assignment.strategy", "range"},
     {"session.timeout.ms", "10000"},
+    {"heartbeat.interval.ms", "1000"}, /* how soon a rebalance is heard of */
     {"socket.nagle.disable", "true"},
     {"fetch.min.bytes", "1"},
     {"queued.min.messages", "20000"},
