@@ -78,6 +78,8 @@ struct kernels {
                           real *dx, real *dweight, real *dbias);
     real (*log_sum_exp)(const real *x, size_t count);
     real (*softmax)(real *x, size_t count);
+    /* p is a softmax: dp becomes p (dp - sum of dp p) */
+    void (*softmax_backward)(const real *p, real *dp, size_t count);
     real (*exp)(real x);
     real (*log)(real x);
     /* y += a x, each element one fma */

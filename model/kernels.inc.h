@@ -395,6 +395,25 @@ static float softmax(float *x, size_t count)
     return most + log_one(total);
 }
 
+static void softmax_backward(const float *p, float *dp, size_t count)
+{
+    vec sum = vec_set1(0);
+    size_t whole = count / VEC * VEC, i = 0, rest = count - whole;
+    for (; i < whole; i += VEC)
+        sum = vec_fma(vec_load(p + i), vec_load(dp + i), sum);
+    if (rest > 0)
+        sum = vec_fma(vec_load_first(p + i, rest, 0),
+                      vec_load_first(dp + i, rest, 0), sum);
+    sum = vec_set1(vec_sum(sum));
+    for (i = 0; i < whole; i += VEC)
+        vec_store(dp + i,
+                  vec_mul(vec_load(p + i), vec_sub(vec_load(dp + i), sum)));
+    if (rest > 0)
+        vec_store_first(dp + i, rest,
+                        vec_mul(vec_load_first(p + i, rest, 0),
+                                vec_sub(vec_load_first(dp + i, rest, 0), sum)));
+}
+
 /* ---- attention ------------------------------------------------------- */
 
 /* Eight elements of K or V. */
@@ -701,6 +720,7 @@ const struct kernels KERNELS_NAME = {
     .norm_backward = norm_backward,
     .log_sum_exp = log_sum_exp,
     .softmax = softmax,
+    .softmax_backward = softmax_backward,
     .exp = exp_one,
     .log = log_one,
     .add_scaled = add_scaled,

@@ -233,6 +233,17 @@ static void blas(CBLAS_TRANSPOSE ta, CBLAS_TRANSPOSE tb, uint32_t rows,
 #endif
 }
 
+void matrix_gradient_product(enum matrix_read read_a, enum matrix_read read_b,
+                             uint32_t rows, uint32_t cols, uint32_t inner,
+                             const real *a, size_t a_stride, const real *b,
+                             size_t b_stride, enum matrix_mode mode, real *c,
+                             size_t c_stride)
+{
+    blas(read_a == MATRIX_TRANSPOSED ? CblasTrans : CblasNoTrans,
+         read_b == MATRIX_TRANSPOSED ? CblasTrans : CblasNoTrans, rows, cols,
+         inner, a, a_stride, b, b_stride, mode == MATRIX_ADD, c, c_stride);
+}
+
 void matrix_gradient_input(const real *dy, size_t dy_stride, uint32_t rows,
                            const real *w, uint32_t inner, uint32_t cols,
                            real *dx, size_t dx_stride, enum matrix_mode mode)

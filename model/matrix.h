@@ -79,6 +79,15 @@ static inline real matrix_sigmoid(real x)
     return 1 / (1 + matrix_exp(-x));
 }
 
+/* Backward. c (rows, cols) = or += a b, inner in between; a or b may stand
+ * transposed in memory. */
+enum matrix_read { MATRIX_PLAIN, MATRIX_TRANSPOSED };
+void matrix_gradient_product(enum matrix_read read_a, enum matrix_read read_b,
+                             uint32_t rows, uint32_t cols, uint32_t inner,
+                             const real *a, size_t a_stride, const real *b,
+                             size_t b_stride, enum matrix_mode mode, real *c,
+                             size_t c_stride);
+
 /* Gradients of y = x w + bias, w (K, N) not packed. */
 /* dx (M, K) = or += dy (M, N) w^T */
 void matrix_gradient_input(const real *dy, size_t dy_stride, uint32_t rows,

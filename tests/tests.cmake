@@ -22,3 +22,16 @@ if(MILLRACE_TESTS)
     ${CMAKE_SOURCE_DIR}/tests/support/container_oracle.py $<TARGET_FILE:millrace>)
   set_tests_properties(oracle_container PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
 endif()
+
+# The model's layers a second time, in double, where finite differences have
+# digits to spare; on plain loops instead of the vector kernels.
+if(MILLRACE_TESTS)
+  add_executable(test_gradients tests/unit/test_gradients.c
+    tests/support/kernels_ref.c model/params.c model/matrix.c
+    model/behaviour.c model/behaviour_train.c)
+  target_compile_definitions(test_gradients PRIVATE MILLRACE_REAL_DOUBLE)
+  target_include_directories(test_gradients PRIVATE model tests/support)
+  target_link_libraries(test_gradients PRIVATE PkgConfig::OPENBLAS
+    PkgConfig::XXHASH PkgConfig::CMOCKA Threads::Threads m)
+  add_test(NAME test_gradients COMMAND test_gradients)
+endif()

@@ -171,6 +171,58 @@ static void test_same_bits(void **state)
     }
 }
 
+/* Training reads the same hidden states: all contexts of all users as one
+ * shard, against the first run's. */
+static void test_training_forward(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const struct random_shape *shape = &shapes[i];
+        uint32_t w = shape->window, sequences = 0, wanted = 0, at = 0;
+        size_t bytes = shape->width * sizeof(float);
+        struct model *m = random_model(*shape, SEED);
+        struct shot(*first)[EVENTS_MAX] = calloc(USERS, sizeof *first);
+        struct sequence *in = calloc(USERS * EVENTS_MAX, sizeof *in);
+        struct token *tokens = calloc(USERS * EVENTS_MAX, sizeof *tokens);
+        struct trainer *t = trainer_new(m->behaviour, 2 * USERS * EVENTS_MAX,
+                                        USERS * EVENTS_MAX);
+        const real *hidden;
+
+        (void)run(shape, m, 64, 64 << 20, 1, first);
+        for (uint64_t u = 0; u < USERS; u++) {
+            uint64_t events = events_of(u), from = 0, until;
+            struct token *token = tokens + u * EVENTS_MAX;
+            for (uint64_t n = 0; n < events; n++) {
+                struct past_event ev = random_event(shape, SEED, u, n);
+                tokenise(&m->tokeniser, &ev, &token[n]);
+            }
+            /* Contexts start at 0, W, 2 W, ...; each event is wanted once. */
+            for (uint64_t anchor = 0; from < events; anchor += w) {
+                until = anchor + 2 * w < events ? anchor + 2 * w : events;
+                in[sequences++] =
+                    (struct sequence){.tokens = token + anchor,
+                                      .count = (uint32_t)(until - anchor),
+                                      .wanted_from = (uint32_t)(from - anchor)};
+                from = until;
+            }
+        }
+        hidden = trainer_forward(t, in, sequences, (struct dropout){0});
+        for (uint64_t u = 0, s = 0; u < USERS; u++)
+            for (uint64_t n = 0; n < events_of(u); n++, wanted++) {
+                while (at == in[s].count - in[s].wanted_from)
+                    at = 0, s++;
+                at++;
+                assert_memory_equal(hidden + (size_t)wanted * shape->width,
+                                    first[u][n].hidden, bytes);
+            }
+        trainer_free(t);
+        free(in);
+        free(tokens);
+        free(first);
+        model_free(m);
+    }
+}
+
 /* Sabotage: another history must give other bits, or the test above would
  * pass for a model that reads nothing. */
 static void test_history_matters(void **state)
@@ -232,6 +284,7 @@ int main(void)
         cmocka_unit_test(test_events_needed),
         cmocka_unit_test(test_history_matters),
         cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_training_forward),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
