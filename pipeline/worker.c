@@ -39,7 +39,6 @@
 enum {
     PARTITIONS_MAX = 4096,      /* of one worker */
     SCRATCH_EVENT_BYTES = 4096, /* texts that decoding makes of numbers */
-    PAUSE_MAX_MS = 2000,        /* between two rewinds */
     TAKE_OVER_WAIT_MS = 30000,  /* for another worker to let a partition go */
     TAKE_OVER_PAUSE_MS = 10,
 };
@@ -372,7 +371,8 @@ static enum rc observe(struct worker *w, struct err *e)
 /* After a failure: the path that a restart takes. */
 static enum rc rewind_to_commit(struct worker *w, struct err *e)
 {
-    int64_t wait_ms = 0;
+    int64_t wait_ms = 0, most_ms = w->o.pause_ms_max;
+    if (most_ms == 0) most_ms = WORKER_PAUSE_MS_MAX;
     metrics_add(w->o.metrics, COUNT_rewinds, 1);
     LOG(WARN, "REWIND", "topic=%s failures=%u: %s", w->o.topic, w->failures + 1,
         e->text);
@@ -382,7 +382,7 @@ static enum rc rewind_to_commit(struct worker *w, struct err *e)
         return RC_STOP;
     }
     if (w->failures > 1) wait_ms = INT64_C(25) << (w->failures - 1);
-    pause_ms(wait_ms < PAUSE_MAX_MS ? wait_ms : PAUSE_MAX_MS);
+    pause_ms(wait_ms < most_ms ? wait_ms : most_ms);
     source_release(w->o.source);
     batch_reset(&w->batch);
     TRY(sink_abort(w->o.sink, e));
@@ -459,6 +459,7 @@ static enum rc take_state(struct worker *w, struct err *e)
         .checkpoint_age_ms = (uint32_t)c->state_checkpoint_age,
         .user_bytes_max = c->user_bytes_max,
         .scorer = w->scorer,
+        .forget = scorer_forget,
         .stage = "users",
         .topic = w->o.topic,
     };

@@ -35,3 +35,11 @@ if(MILLRACE_TESTS)
     PkgConfig::XXHASH PkgConfig::CMOCKA Threads::Threads m)
   add_test(NAME test_gradients COMMAND test_gradients)
 endif()
+
+# Wrappers that the linker puts around calls of the program's own code; what
+# they do stands in the test that has them.
+if(MILLRACE_TESTS)
+  target_link_options(test_no_leakage PRIVATE -Wl,--wrap=windows_apply)
+  target_link_options(test_no_malloc PRIVATE -Wl,--wrap=malloc
+    -Wl,--wrap=calloc -Wl,--wrap=realloc -Wl,--wrap=aligned_alloc)
+endif()

@@ -1,0 +1,399 @@
+/* test_worker.c - goal: whatever fails and whenever, what is committed in
+ * the end is what an undisturbed run commits, once, and so is the state.
+ * Method: one log in memory with a model of random weights. A run without
+ * trouble gives the outputs that all others must equal in every byte: runs
+ * with failing sends and commits, with partitions revoked and lost, with
+ * crashes at any step on a real store. Bad events stand between good ones.
+ * Invariants are cited as in worker.c. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "hash.h"
+#include "outputs.h"
+#include "spine_log.h"
+
+enum { EVENTS = 1500, USERS = 40, SEED = 5 };
+
+static struct spine_log the_log;
+static struct spine_run calm; /* a run without trouble */
+static struct spine_outputs expected;
+
+/* Commit at every step, so that there is something to be torn. */
+static const char *const OFTEN[] = {"commit.interval=1ms", NULL};
+
+static int start(void **state)
+{
+    (void)state;
+    spine_log_make(&the_log, EVENTS, USERS, SEED);
+    spine_run_open(&calm, &the_log, NULL);
+    spine_run_start(&calm);
+    spine_run_to_end(&calm);
+    expected = spine_outputs_of(&calm, 1);
+    return 0;
+}
+
+static int stop(void **state)
+{
+    (void)state;
+    spine_outputs_free(&expected);
+    spine_run_close(&calm);
+    spine_log_free(&the_log);
+    return 0;
+}
+
+static void check(const struct spine_run *r)
+{
+    struct spine_outputs got = spine_outputs_of(r, 1);
+    spine_outputs_same(&expected, &got);
+    spine_outputs_free(&got);
+    for (int p = 0; p < SPINE_PARTITIONS; p++)
+        assert_int_equal(r->committed[p].offset, calm.committed[p].offset);
+}
+
+/* --- without trouble ---------------------------------------------------- */
+
+/* Two outputs an event, in the order of the log; key, time and headers are
+ * those of the event. */
+static void test_outputs(void **state)
+{
+    (void)state;
+    assert_int_equal(expected.count, 2 * EVENTS);
+    for (uint32_t i = 0; i < expected.count; i++) {
+        const struct message *m = expected.at[i].message;
+        const struct spine_output *before = i ? &expected.at[i - 1] : NULL;
+        assert_int_equal(m->output,
+                         i % 2 ? OUTPUT_RECOMMENDATIONS : OUTPUT_FRAUD);
+        if (i % 2) assert_int_equal(expected.at[i].offset, before->offset);
+        assert_true(m->key.len > 5 && memcmp(m->key.ptr, "user-", 5) == 0);
+        assert_in_range(m->timestamp_ms, 1599900000000, 1700000000000);
+        assert_int_equal(m->header_count, 1);
+        assert_memory_equal(m->headers[0].value.ptr, "abc", 3);
+        assert_int_equal(m->value.ptr[0], 0); /* Confluent: magic, id */
+        assert_int_equal(m->value.ptr[4], i % 2 ? 2 : 1);
+    }
+    assert_int_equal(spine_run_count(&calm, COUNT_events), EVENTS);
+    assert_int_equal(spine_run_count(&calm, COUNT_events_scored), EVENTS);
+    assert_int_equal(spine_run_count(&calm, COUNT_events_folded), 0);
+}
+
+static enum rc see_order(void *user, const struct batch *b, struct err *e)
+{
+    int64_t *next = user;
+    (void)e;
+    for (uint32_t i = 0; i < b->count; i++) {
+        int32_t p = b->records[i].partition;
+        assert_int_equal(b->records[i].offset, next[p]);
+        next[p]++;
+    }
+    return RC_OK;
+}
+
+static void test_offset_order(void **state)
+{
+    int64_t next[SPINE_PARTITIONS] = {0};
+    struct spine_run r;
+    (void)state;
+    spine_run_open(&r, &the_log, NULL);
+    r.options.observe = see_order;
+    r.options.observer = next;
+    spine_run_start(&r);
+    spine_run_to_end(&r);
+    assert_int_equal(next[0] + next[1], EVENTS);
+    check(&r);
+    spine_run_close(&r);
+}
+
+/* --- I6: bad events ----------------------------------------------------- */
+
+static struct slice header_of(const struct message *m, const char *name)
+{
+    for (uint32_t h = 0; h < m->header_count; h++)
+        if (slice_equal(m->headers[h].name, slice_str(name)))
+            return m->headers[h].value;
+    return slice_of(NULL, 0);
+}
+
+static void check_dead_letter(const struct message *m, const struct record *bad)
+{
+    char number[32];
+    assert_int_equal(m->output, OUTPUT_DEAD_LETTERS);
+    assert_true(slice_equal(m->value, bad->value));
+    assert_true(slice_equal(m->key, bad->key));
+    assert_true(slice_equal(header_of(m, "trace"), slice_str("abc")));
+    assert_true(
+        slice_equal(header_of(m, DEAD_LETTER_REASON), slice_str("bytes")));
+    assert_true(header_of(m, DEAD_LETTER_DETAIL).len > 0);
+    assert_true(
+        slice_equal(header_of(m, DEAD_LETTER_TOPIC), slice_str("events")));
+    (void)snprintf(number, sizeof number, "%d", bad->partition);
+    assert_true(
+        slice_equal(header_of(m, DEAD_LETTER_PARTITION), slice_str(number)));
+    (void)snprintf(number, sizeof number, "%lld", (long long)bad->offset);
+    assert_true(
+        slice_equal(header_of(m, DEAD_LETTER_OFFSET), slice_str(number)));
+}
+
+/* Every seventh message is cut short. The others' scores are those of a log
+ * in which it never was. */
+static void test_bad_among_good(void **state)
+{
+    struct spine_log bad = the_log, good = the_log;
+    struct spine_run with, without;
+    struct spine_outputs a, b;
+    uint32_t kept = 0, letters = 0;
+    (void)state;
+    bad.records = calloc(EVENTS, sizeof *bad.records);
+    good.records = calloc(EVENTS, sizeof *good.records);
+    for (uint32_t i = 0; i < EVENTS; i++) {
+        bad.records[i] = the_log.records[i];
+        if (i % 7 == 3)
+            bad.records[i].value.len -= 1 + i % 20;
+        else
+            good.records[kept++] = the_log.records[i];
+    }
+    good.count = kept;
+    spine_run_open(&with, &bad, NULL);
+    spine_run_start(&with);
+    spine_run_to_end(&with);
+    spine_run_open(&without, &good, NULL);
+    spine_run_start(&without);
+    spine_run_to_end(&without);
+    a = spine_outputs_of(&with, 1);
+    b = spine_outputs_of(&without, 1);
+    assert_int_equal(a.count, 2 * kept + (EVENTS - kept));
+    for (uint32_t i = 0, g = 0; i < a.count; i++) {
+        const struct message *m = a.at[i].message;
+        if (m->output == OUTPUT_DEAD_LETTERS) {
+            letters++;
+            continue;
+        }
+        assert_true(slice_equal(m->value, b.at[g].message->value));
+        g++;
+    }
+    assert_int_equal(letters, EVENTS - kept);
+    for (uint32_t i = 0; i < EVENTS; i++)
+        for (uint32_t k = 0; i % 7 == 3 && k < a.count; k++)
+            if (a.at[k].offset == bad.records[i].offset &&
+                a.at[k].partition == bad.records[i].partition)
+                check_dead_letter(a.at[k].message, &bad.records[i]);
+    spine_outputs_free(&a);
+    spine_outputs_free(&b);
+    spine_run_close(&with);
+    spine_run_close(&without);
+    free(bad.records);
+    free(good.records);
+}
+
+/* --- I1, I3: failing sends and commits ---------------------------------- */
+
+static void test_sink_fails(void **state)
+{
+    (void)state;
+    for (uint32_t at = 1; at <= 40; at += 3) {
+        struct spine_run r;
+        struct err e;
+        spine_run_open(&r, &the_log, OFTEN);
+        spine_run_start(&r);
+        for (uint32_t i = 0; i < 60; i++) {
+            if (i % 11 == 0) sink_memory_fail(r.sink, at % 7 + 1, at % 5 + 1);
+            assert_int_equal(worker_step(r.worker, &e), RC_OK);
+        }
+        sink_memory_fail(r.sink, 0, at % 2);
+        spine_run_to_end(&r);
+        if (spine_run_count(&r, COUNT_rewinds) == 0)
+            fail_msg("no failure was met");
+        check(&r);
+        spine_run_close(&r);
+    }
+}
+
+/* A sink that never works again ends the run; it does not spin. */
+static void test_sink_stays_broken(void **state)
+{
+    struct spine_run r;
+    struct err e;
+    enum rc rc = RC_OK;
+    uint32_t steps = 0;
+    (void)state;
+    spine_run_open(&r, &the_log, OFTEN);
+    spine_run_start(&r);
+    while (rc == RC_OK && steps++ < 4 * WORKER_FAILURES_MAX) {
+        sink_memory_fail(r.sink, 1, 1);
+        rc = worker_step(r.worker, &e);
+    }
+    assert_int_equal(rc, RC_STOP);
+    assert_non_null(strstr(e.text, "failures"));
+    assert_int_equal(sink_memory_count(r.sink), 0);
+    spine_run_close(&r);
+}
+
+/* --- I7: assignments ---------------------------------------------------- */
+
+static void test_rebalance(void **state)
+{
+    (void)state;
+    for (uint64_t at = 1; at < EVENTS; at += 211) {
+        struct spine_run r;
+        spine_run_open(&r, &the_log, NULL);
+        source_memory_change(r.source, SOURCE_REVOKED, at);
+        source_memory_change(r.source, SOURCE_LOST, at + 150);
+        source_memory_change(r.source, SOURCE_LOST, at + 151);
+        source_memory_change(r.source, SOURCE_REVOKED, at + 400);
+        spine_run_start(&r);
+        spine_run_to_end(&r);
+        assert_true(spine_run_count(&r, COUNT_rebalances) >= 5);
+        /* Rows lived in memory only: all was folded again. */
+        assert_true(spine_run_count(&r, COUNT_events_folded) > 0);
+        check(&r);
+        spine_run_close(&r);
+    }
+}
+
+/* The commit of a hand-over fails: the work is discarded, not lost. */
+static void test_rebalance_with_failing_commit(void **state)
+{
+    struct spine_run r;
+    struct err e;
+    (void)state;
+    spine_run_open(&r, &the_log,
+                   (const char *const[]){"commit.interval=3s", NULL});
+    source_memory_change(r.source, SOURCE_REVOKED, 500);
+    spine_run_start(&r);
+    while (source_memory_given(r.source) < 500)
+        assert_int_equal(worker_step(r.worker, &e), RC_OK);
+    assert_int_equal(sink_memory_commits(r.sink), 0);
+    sink_memory_fail(r.sink, 0, 1);
+    spine_run_to_end(&r);
+    check(&r);
+    spine_run_close(&r);
+}
+
+/* --- I2, I3: crashes on a real store ------------------------------------ */
+
+static void make_dir(char *dir, size_t size)
+{
+    const char *tmp = getenv("TMPDIR");
+    (void)snprintf(dir, size, "%s/millrace-worker-XXXXXX", tmp ? tmp : "/tmp");
+    assert_non_null(mkdtemp(dir));
+}
+
+static void drop_dir(const char *dir)
+{
+    char command[512];
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    assert_int_equal(system(command), 0);
+}
+
+static struct store *open_store(const char *dir)
+{
+    const struct store_options o = {.dir = dir, .memory_bytes = 8 << 20};
+    struct store *s;
+    struct err e;
+    if (store_open(&s, &o, &e) != RC_OK) fail_msg("%s", e.text);
+    return s;
+}
+
+struct rows {
+    uint64_t count, sum; /* of hashes of keys with their rows */
+};
+
+static enum rc add_row(void *user, struct slice key, struct slice row,
+                       struct err *e)
+{
+    struct rows *r = user;
+    (void)e;
+    r->count++;
+    r->sum += draw(hash64(key), hash64(row), 0);
+    return RC_OK;
+}
+
+static enum rc add_family(void *user, const char *name,
+                          const struct family_meta *meta, bool found,
+                          struct err *e)
+{
+    struct rows **at = user;
+    (void)meta;
+    (void)found;
+    return store_each_row((struct store *)at[1], name, add_row, at[0], e);
+}
+
+/* All rows of a store, as one number. */
+static struct rows rows_of(const char *dir)
+{
+    struct store *s = open_store(dir);
+    struct rows rows = {0};
+    void *at[2] = {&rows, s};
+    struct err e;
+    if (store_each_family(s, add_family, at, &e) != RC_OK)
+        fail_msg("%s", e.text);
+    store_close(s);
+    return rows;
+}
+
+/* Crashes after `steps` steps each time, until the log is done. */
+static struct rows run_with_crashes(uint64_t seed, uint32_t crashes)
+{
+    struct spine_run r;
+    struct store *s;
+    struct rows rows;
+    char dir[256];
+    struct err e;
+    make_dir(dir, sizeof dir);
+    spine_run_open(&r, &the_log, OFTEN);
+    for (uint32_t c = 0; c <= crashes; c++) {
+        uint64_t steps = draw(seed, c, 0) % 25;
+        s = open_store(dir);
+        r.options.store = s;
+        if (c == 0)
+            spine_run_start(&r);
+        else
+            spine_run_again(&r, &the_log);
+        if (c == crashes) break;
+        while (steps-- > 0)
+            assert_int_equal(worker_step(r.worker, &e), RC_OK);
+        spine_run_crash(&r);
+        store_close(s);
+    }
+    spine_run_to_end(&r);
+    check(&r);
+    if (crashes > 0) assert_true(spine_run_count(&r, COUNT_events_folded) > 0);
+    spine_run_close(&r);
+    store_close(s);
+    rows = rows_of(dir);
+    drop_dir(dir);
+    return rows;
+}
+
+static void test_crashes(void **state)
+{
+    struct rows calm_rows = run_with_crashes(0, 0);
+    (void)state;
+    assert_true(calm_rows.count > USERS / 2);
+    for (uint64_t seed = 1; seed <= 6; seed++) {
+        struct rows rows = run_with_crashes(seed, 2 + seed % 4);
+        assert_int_equal(rows.count, calm_rows.count);
+        assert_true(rows.sum == calm_rows.sum);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_outputs),
+        cmocka_unit_test(test_offset_order),
+        cmocka_unit_test(test_bad_among_good),
+        cmocka_unit_test(test_sink_fails),
+        cmocka_unit_test(test_sink_stays_broken),
+        cmocka_unit_test(test_rebalance),
+        cmocka_unit_test(test_rebalance_with_failing_commit),
+        cmocka_unit_test(test_crashes),
+    };
+    return cmocka_run_group_tests(tests, start, stop);
+}
