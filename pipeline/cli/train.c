@@ -1,0 +1,427 @@
+#include "train.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "collect.h"
+#include "log_input.h"
+#include "progress.h"
+#include "shapes.h"
+#include "sink_null.h"
+#include "source_file.h"
+#include "worker.h"
+
+enum { COMMAND_BYTES = 2048, NOTE_BYTES = 160 };
+
+struct command {
+    struct cli cli;
+    struct config *config;
+    struct train_options o;
+    struct cli_texts label_paths;
+    const char *out, *topic;
+    int64_t from_ms, validate_from_ms, until_ms, fraud_from_ms;
+    int64_t label_delay_ms, validate_for_ms;
+    /* Read as doubles, kept as floats by train_options. */
+    double learning_rate, weight_decay, dropout, clip_norm, fraud_weight,
+        minutes_max;
+    bool kv_f32;
+    uint64_t memory_bytes;
+    char command[COMMAND_BYTES];
+
+    struct labels *labels;
+    struct metrics *metrics;
+    struct log_input input;
+    struct sink *sink;
+    struct worker *worker;
+    struct history_shape history;
+    struct windows_shape windows;
+    struct collect *collect;
+    struct train_log log;
+    struct progress progress;
+    double reported_s; /* when the last JSON line of a step was printed */
+};
+
+/* --- command line ------------------------------------------------------- */
+
+/* Three quarters of the machine's memory. */
+static uint64_t default_memory(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    if (pages <= 0 || size <= 0) return UINT64_C(1) << 30;
+    return (uint64_t)pages * (uint64_t)size / 4 * 3;
+}
+
+static void set_defaults(struct command *c)
+{
+    train_options_default(&c->o);
+    c->from_ms = c->o.from_ms;
+    c->validate_from_ms = c->o.validate_from_ms;
+    c->until_ms = c->o.until_ms;
+    c->fraud_from_ms = c->o.fraud_from_ms;
+    c->label_delay_ms = INT64_C(7) * 86400000;
+    c->learning_rate = (double)c->o.learning_rate;
+    c->weight_decay = (double)c->o.weight_decay;
+    c->dropout = (double)c->o.dropout;
+    c->clip_norm = (double)c->o.clip_norm;
+    c->fraud_weight = (double)c->o.fraud_weight;
+    c->memory_bytes = default_memory();
+}
+
+static void keep_options(struct command *c)
+{
+    c->o.from_ms = c->from_ms;
+    c->o.validate_from_ms = c->validate_from_ms;
+    c->o.until_ms = c->until_ms;
+    c->o.fraud_from_ms = c->fraud_from_ms;
+    c->o.label_delay_ms = c->label_delay_ms;
+    c->o.learning_rate = (float)c->learning_rate;
+    c->o.weight_decay = (float)c->weight_decay;
+    c->o.dropout = (float)c->dropout;
+    c->o.clip_norm = (float)c->clip_norm;
+    c->o.fraud_weight = (float)c->fraud_weight;
+    c->o.seconds_max = c->minutes_max * 60;
+    c->o.kv_bf16 = !c->kv_f32;
+    c->o.command = c->command;
+}
+
+/* The command as it was given, for the model card. */
+static void keep_command(struct command *c, int argc, char **argv)
+{
+    size_t used = (size_t)snprintf(c->command, sizeof c->command, "millrace");
+    for (int i = 0; i < argc && used < sizeof c->command - 1; i++) {
+        int more = snprintf(c->command + used, sizeof c->command - used, " %s",
+                            argv[i]);
+        if (more > 0) used += (size_t)more;
+    }
+}
+
+#define TRAIN_OPTIONS                                                          \
+    {"out", "DIR", CLI_TEXT, &c->out, "the model directory to make"},          \
+        {"topic", "NAME", CLI_TEXT, &c->topic, "a topic instead of files"},    \
+        {"labels", "FILE", CLI_TEXTS, &c->label_paths,                         \
+         "labels, beside those of role.label"},                                \
+        {"from", "TIME", CLI_TIME, &c->from_ms,                                \
+         "learn from events from here on; earlier ones are context"},          \
+        {"validate-from", "TIME", CLI_TIME, &c->validate_from_ms,              \
+         "validate on events from here on (default: the last tenth)"},         \
+        {"until", "TIME", CLI_TIME, &c->until_ms,                              \
+         "leave out events from here"},                                        \
+    {                                                                          \
+        "leave-one-out", NULL, CLI_FLAG, &c->o.leave_one_out,                  \
+            "keep each user's last event for the test, validate on the one "   \
+            "before"                                                           \
+    }
+
+static const struct cli_usage *usage_of(struct command *c)
+{
+    static struct cli_option options[CLI_OPTIONS_MAX];
+    static struct cli_usage usage;
+    const struct cli_option all[] = {
+        TRAIN_OPTIONS,
+        {"fraud-from", "TIME", CLI_TIME, &c->fraud_from_ms,
+         "learn fraud from events from here on"},
+        {"label-delay", "TIME", CLI_SPAN, &c->label_delay_ms,
+         "an event without a label is good after this long (default 7d)"},
+        {"epochs", "N", CLI_U32, &c->o.epochs_max, "at most (default 20)"},
+        {"patience", "N", CLI_U32, &c->o.patience,
+         "epochs without a gain before it stops (default 3)"},
+        {"minutes", "N", CLI_F64, &c->minutes_max,
+         "stop after the epoch that passes this"},
+        {"window", "W", CLI_U32, &c->o.window,
+         "context: W to 2 W events (default 50)"},
+        {"width", "D", CLI_U32, &c->o.width, "of a state (default 64)"},
+        {"layers", "N", CLI_U32, &c->o.layers, "(default 2)"},
+        {"heads", "N", CLI_U32, &c->o.heads, "of attention (default 2)"},
+        {"ffn", "N", CLI_U32, &c->o.ffn, "inner width (default 256)"},
+        {"items-max", "N", CLI_U32, &c->o.items_max,
+         "most items in the vocabulary (default 1000000)"},
+        {"item-buckets", "N", CLI_U32, &c->o.item_buckets,
+         "hashed rows for other items (default 64)"},
+        {"batch-tokens", "N", CLI_U32, &c->o.batch_tokens,
+         "of one step (default 4096)"},
+        {"negatives", "N", CLI_U32, &c->o.negatives,
+         "sampled items in the loss; 0: all (default)"},
+        {"learning-rate", "R", CLI_F64, &c->learning_rate, "(default 0.001)"},
+        {"weight-decay", "R", CLI_F64, &c->weight_decay, "(default 0.01)"},
+        {"dropout", "R", CLI_F64, &c->dropout, "(default 0.1)"},
+        {"clip-norm", "R", CLI_F64, &c->clip_norm, "(default 1)"},
+        {"warmup-steps", "N", CLI_U32, &c->o.warmup_steps, "(default 100)"},
+        {"fraud-heads", "N", CLI_U32, &c->o.fraud_heads,
+         "whose mean is the probability (default 4)"},
+        {"fraud-width", "N", CLI_U32, &c->o.fraud_width, "(default 32)"},
+        {"fraud-weight", "R", CLI_F64, &c->fraud_weight,
+         "of its loss in the whole; 0: none (default 1)"},
+        {"cache-f32", NULL, CLI_FLAG, &c->kv_f32,
+         "cached keys and values in 4 bytes instead of 2"},
+        {"seed", "N", CLI_U64, &c->o.seed, "(default 1)"},
+        {"threads", "N", CLI_U32, &c->o.threads,
+         "(default 2); the model does not depend on it"},
+        {"memory", "SIZE", CLI_SIZE, &c->memory_bytes,
+         "most the log may take (default: 3/4 of the machine's)"},
+        {0},
+    };
+    _Static_assert(sizeof all <= sizeof options, "raise CLI_OPTIONS_MAX");
+    memcpy(options, all, sizeof all);
+    usage = (struct cli_usage){
+        .synopsis = "train behaviour [options] --out DIR FILE...",
+        .about = "Trains the behaviour transformer on a log (Avro container "
+                 "files or a topic) and\nwrites a model directory. The log is "
+                 "folded by the code that serves it. The same\nlog, options "
+                 "and build give the same model.",
+        .uses = CLI_CONFIG | CLI_JSON,
+        .options = options,
+        .example = "millrace train behaviour --config shop.conf --out model "
+                   "--validate-from 2026-02-15 events.avro",
+    };
+    return &usage;
+}
+
+static int parse(struct command *c, int argc, char **argv)
+{
+    int status;
+    set_defaults(c);
+    keep_command(c, argc, argv);
+    if (argc > 1 && strcmp(argv[1], "behaviour") == 0) {
+        argv[1] = argv[0];
+        argc--;
+        argv++;
+    } else if (argc > 1 && argv[1][0] != '-') {
+        (void)fprintf(stderr,
+                      "millrace train: no model '%s'; there is: "
+                      "millrace train behaviour\n",
+                      argv[1]);
+        return EXIT_USAGE;
+    }
+    status = cli_parse(&c->cli, usage_of(c), argc, argv);
+    if (status != CLI_GO) return status;
+    if (!c->out) return cli_complain(&c->cli, EXIT_USAGE, "give --out DIR");
+    if (!c->topic == (c->cli.arg_count == 0))
+        return cli_complain(&c->cli, EXIT_USAGE,
+                            "give container files or --topic NAME");
+    keep_options(c);
+    return CLI_GO;
+}
+
+/* --- the log ------------------------------------------------------------ */
+
+static enum rc open_worker(struct command *c, struct err *e)
+{
+    const struct topic_range range = {
+        .topic = c->topic, .partition = -1, .until = -1};
+    struct worker_options o = {
+        .config = c->config,
+        .cache_bytes = c->config->state_cache,
+        .finite = true,
+        .share_count = 1,
+        .observe = collect_batch,
+    };
+    struct collect_options collect = {
+        .labels = c->labels,
+        .until_ms = c->until_ms,
+        .known_ms = c->o.leave_one_out ? INT64_MAX : c->validate_from_ms,
+        .names_max = c->o.items_max,
+        .bytes_max = c->memory_bytes,
+    };
+    TRY(metrics_new(&c->metrics, 1, e));
+    TRY(log_input_open(&c->input, c->config, (const char *const *)c->cli.args,
+                       c->cli.arg_count, &range, e));
+    TRY(sink_null_new(&c->sink, e));
+    shapes_init(&c->history, &c->windows, c->config,
+                mapping_fields(c->input.mapping));
+    collect.windows = &c->windows;
+    TRY(collect_new(&c->collect, &collect, e));
+    o.observer = c->collect;
+    o.metrics = metrics_worker(c->metrics, 0);
+    o.source = c->input.source;
+    o.mapping = c->input.mapping;
+    o.topic = c->input.topic;
+    o.sink = c->sink;
+    return worker_new(&c->worker, &o, e);
+}
+
+static enum rc fold_log(struct command *c, struct err *e)
+{
+    const atomic_bool stop = false;
+    uint64_t done, total = log_input_total(&c->input);
+    progress_start(&c->progress, "reading", c->topic ? "events" : "bytes",
+                   (double)total);
+    while (!source_ended(c->input.source)) {
+        TRY(worker_step(c->worker, e));
+        if (c->topic)
+            done = collect_rows(c->collect);
+        else
+            source_file_progress(c->input.source, &done, &total);
+        progress_update(&c->progress, (double)done, NULL);
+    }
+    progress_end(&c->progress);
+    return worker_run(c->worker, &stop, e); /* hands the rest over */
+}
+
+static int by_time(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Without --validate-from the newest tenth of the events validates. */
+static enum rc choose_validation(struct command *c, struct err *e)
+{
+    int64_t *times;
+    if (c->o.leave_one_out || c->o.validate_from_ms != INT64_MAX) return RC_OK;
+    if (c->log.rows == 0) return RC_OK; /* train says so */
+    times = malloc(c->log.rows * sizeof *times);
+    if (!times) return ERR(e, RC_STOP, "train: no memory");
+    for (uint64_t i = 0; i < c->log.rows; i++)
+        times[i] = c->log.events[i].time_ms;
+    qsort(times, c->log.rows, sizeof *times, by_time);
+    c->o.validate_from_ms = times[c->log.rows - c->log.rows / 10 - 1];
+    free(times);
+    return RC_OK;
+}
+
+static enum rc read_log(struct command *c, struct err *e)
+{
+    if (c->label_paths.count > 0)
+        TRY(labels_read(&c->labels, c->label_paths.at, c->label_paths.count,
+                        e));
+    TRY(open_worker(c, e));
+    TRY(fold_log(c, e));
+    c->log = (struct train_log){
+        .fields = mapping_fields(c->input.mapping),
+        .numbers = c->config->feature_numbers.count,
+        .categoricals = c->config->feature_categories.count,
+        .amount_scale = c->config->role_amount_scale,
+    };
+    /* Its rows are as large as the log; training needs the room. */
+    worker_free(c->worker);
+    c->worker = NULL;
+    TRY(collect_finish(c->collect, &c->log, e));
+    if (collect_unnamed(c->collect) > 0)
+        (void)fprintf(stderr,
+                      "millrace train: %llu events have items beyond "
+                      "--items-max, which get no name\n",
+                      (unsigned long long)collect_unnamed(c->collect));
+    return choose_validation(c, e);
+}
+
+/* --- training ----------------------------------------------------------- */
+
+static json_t *progress_json(const struct train_progress *p)
+{
+    return json_pack(
+        "{s:s s:I s:I s:I s:o s:o s:o s:o s:o s:o s:o s:o s:o s:o}", "event",
+        p->epoch_end ? "epoch" : "step", "epoch", (json_int_t)p->epoch, "step",
+        (json_int_t)p->step, "steps_per_epoch", (json_int_t)p->steps_per_epoch,
+        "seconds", cli_json_real(p->seconds), "seconds_left",
+        cli_json_real(p->seconds_left), "tokens_per_second",
+        cli_json_real(p->tokens_per_second), "loss", cli_json_real(p->loss),
+        "item_loss", cli_json_real(p->item_loss), "fraud_loss",
+        cli_json_real(p->fraud_loss), "validation_loss",
+        cli_json_real(p->validation_loss), "validation_hr_at_10",
+        cli_json_real(p->validation_hit_rate), "validation_ndcg_at_10",
+        cli_json_real(p->validation_ndcg), "validation_average_precision",
+        cli_json_real(p->validation_average_precision));
+}
+
+static void say(const char *name, double x, const char *format)
+{
+    if (!isfinite(x)) return;
+    (void)fprintf(stderr, "  %s ", name);
+    (void)fprintf(stderr, format, x);
+}
+
+static void say_epoch(struct command *c, const struct train_progress *p)
+{
+    char tokens[CLI_HUMAN_BYTES];
+    progress_end(&c->progress);
+    (void)fprintf(stderr, "epoch %u", p->epoch);
+    say("loss", p->loss, "%.4f");
+    say("validation loss", p->validation_loss, "%.4f");
+    say("HR@10", p->validation_hit_rate, "%.4f");
+    say("NDCG@10", p->validation_ndcg, "%.4f");
+    say("average precision", p->validation_average_precision, "%.4f");
+    (void)fprintf(stderr, "  %s tokens/s\n",
+                  cli_human(p->tokens_per_second, tokens));
+}
+
+static void report(void *user, const struct train_progress *p)
+{
+    struct command *c = user;
+    char note[NOTE_BYTES];
+    c->progress.total = (double)p->epochs_max * p->steps_per_epoch;
+    (void)snprintf(note, sizeof note, "epoch %u  loss %.4f  %.0f tokens/s",
+                   p->epoch, p->loss, p->tokens_per_second);
+    progress_update(&c->progress,
+                    (double)(p->epoch ? p->epoch - 1 : 0) * p->steps_per_epoch +
+                        p->step,
+                    note);
+    if (c->cli.json && (p->epoch_end || p->seconds - c->reported_s >= 1)) {
+        cli_print_json(progress_json(p));
+        c->reported_s = p->seconds;
+    }
+    if (p->epoch_end && !c->cli.json) say_epoch(c, p);
+}
+
+static enum rc train(struct command *c, struct err *e)
+{
+    enum rc rc;
+    progress_start(&c->progress, "training", "steps", 0);
+    rc = train_behaviour(&c->log, &c->o, c->out, report, c, e);
+    progress_end(&c->progress);
+    return rc;
+}
+
+static enum rc print(struct command *c, struct err *e)
+{
+    struct model *m;
+    const struct model_info *info;
+    TRY(model_open(&m, c->out, e));
+    info = model_info(m);
+    if (c->cli.json)
+        cli_print_json(json_pack(
+            "{s:s s:s s:s s:I s:I s:I s:I s:b s:o}", "event", "done", "dir",
+            c->out, "model_hash", info->hash, "events", (json_int_t)c->log.rows,
+            "users", (json_int_t)c->log.users, "items", (json_int_t)info->items,
+            "labelled", (json_int_t)collect_labelled(c->collect), "has_fraud",
+            (int)info->has_fraud, "seconds",
+            cli_json_real(progress_seconds(&c->progress))));
+    else
+        (void)printf("%s: model %s from %llu events of %u users, %u items%s\n"
+                     "next: millrace replay --set model.dir=%s ...\n",
+                     c->out, info->hash, (unsigned long long)c->log.rows,
+                     c->log.users, info->items,
+                     info->has_fraud ? ", with a fraud head" : "", c->out);
+    model_free(m);
+    return RC_OK;
+}
+
+static void close_all(struct command *c)
+{
+    worker_free(c->worker);
+    collect_free(c->collect);
+    if (c->sink) sink_close(c->sink);
+    log_input_close(&c->input);
+    metrics_free(c->metrics);
+    labels_free(c->labels);
+    config_free(c->config);
+}
+
+int command_train(int argc, char **argv)
+{
+    struct command c = {0};
+    struct err e;
+    enum rc rc;
+    int status = parse(&c, argc, argv);
+    if (status != CLI_GO) return status;
+    c.config = cli_config(&c.cli);
+    if (!c.config) return EXIT_CONFIG;
+    rc = read_log(&c, &e);
+    if (rc == RC_OK) rc = train(&c, &e);
+    if (rc == RC_OK) rc = print(&c, &e);
+    status = rc == RC_OK ? EXIT_OK : cli_fail(&c.cli, EXIT_FAILED, &e);
+    close_all(&c);
+    return status;
+}
