@@ -6,13 +6,8 @@
 #include <unistd.h>
 
 #include "cli.h"
-#include "collect.h"
-#include "log_input.h"
+#include "collect_log.h"
 #include "progress.h"
-#include "shapes.h"
-#include "sink_null.h"
-#include "source_file.h"
-#include "worker.h"
 
 enum { COMMAND_BYTES = 2048, NOTE_BYTES = 160 };
 
@@ -32,14 +27,8 @@ struct command {
     char command[COMMAND_BYTES];
 
     struct labels *labels;
-    struct metrics *metrics;
-    struct log_input input;
-    struct sink *sink;
-    struct worker *worker;
-    struct history_shape history;
-    struct windows_shape windows;
-    struct collect *collect;
-    struct train_log log;
+    struct collect_log *log;
+    const struct train_log *rows; /* of log */
     struct progress progress;
     double reported_s; /* when the last JSON line of a step was printed */
 };
@@ -207,57 +196,11 @@ static int parse(struct command *c, int argc, char **argv)
 
 /* --- the log ------------------------------------------------------------ */
 
-static enum rc open_worker(struct command *c, struct err *e)
+static void reading(void *user, double done, double total)
 {
-    const struct topic_range range = {
-        .topic = c->topic, .partition = -1, .until = -1};
-    struct worker_options o = {
-        .config = c->config,
-        .cache_bytes = c->config->state_cache,
-        .finite = true,
-        .share_count = 1,
-        .observe = collect_batch,
-    };
-    struct collect_options collect = {
-        .labels = c->labels,
-        .until_ms = c->until_ms,
-        .known_ms = c->o.leave_one_out ? INT64_MAX : c->validate_from_ms,
-        .names_max = c->o.items_max,
-        .bytes_max = c->memory_bytes,
-    };
-    TRY(metrics_new(&c->metrics, 1, e));
-    TRY(log_input_open(&c->input, c->config, (const char *const *)c->cli.args,
-                       c->cli.arg_count, &range, e));
-    TRY(sink_null_new(&c->sink, e));
-    shapes_init(&c->history, &c->windows, c->config,
-                mapping_fields(c->input.mapping));
-    collect.windows = &c->windows;
-    TRY(collect_new(&c->collect, &collect, e));
-    o.observer = c->collect;
-    o.metrics = metrics_worker(c->metrics, 0);
-    o.source = c->input.source;
-    o.mapping = c->input.mapping;
-    o.topic = c->input.topic;
-    o.sink = c->sink;
-    return worker_new(&c->worker, &o, e);
-}
-
-static enum rc fold_log(struct command *c, struct err *e)
-{
-    const atomic_bool stop = false;
-    uint64_t done, total = log_input_total(&c->input);
-    progress_start(&c->progress, "reading", c->topic ? "events" : "bytes",
-                   (double)total);
-    while (!source_ended(c->input.source)) {
-        TRY(worker_step(c->worker, e));
-        if (c->topic)
-            done = collect_rows(c->collect);
-        else
-            source_file_progress(c->input.source, &done, &total);
-        progress_update(&c->progress, (double)done, NULL);
-    }
-    progress_end(&c->progress);
-    return worker_run(c->worker, &stop, e); /* hands the rest over */
+    struct command *c = user;
+    c->progress.total = total;
+    progress_update(&c->progress, done, NULL);
 }
 
 static int by_time(const void *a, const void *b)
@@ -271,39 +214,49 @@ static enum rc choose_validation(struct command *c, struct err *e)
 {
     int64_t *times;
     if (c->o.leave_one_out || c->o.validate_from_ms != INT64_MAX) return RC_OK;
-    if (c->log.rows == 0) return RC_OK; /* train says so */
-    times = malloc(c->log.rows * sizeof *times);
+    if (c->rows->rows == 0) return RC_OK; /* train says so */
+    times = malloc(c->rows->rows * sizeof *times);
     if (!times) return ERR(e, RC_STOP, "train: no memory");
-    for (uint64_t i = 0; i < c->log.rows; i++)
-        times[i] = c->log.events[i].time_ms;
-    qsort(times, c->log.rows, sizeof *times, by_time);
-    c->o.validate_from_ms = times[c->log.rows - c->log.rows / 10 - 1];
+    for (uint64_t i = 0; i < c->rows->rows; i++)
+        times[i] = c->rows->events[i].time_ms;
+    qsort(times, c->rows->rows, sizeof *times, by_time);
+    c->o.validate_from_ms = times[c->rows->rows - c->rows->rows / 10 - 1];
     free(times);
     return RC_OK;
 }
 
 static enum rc read_log(struct command *c, struct err *e)
 {
+    const struct topic_range range = {
+        .topic = c->topic, .partition = -1, .until = -1};
+    struct collect_log_options o = {
+        .config = c->config,
+        .paths = (const char *const *)c->cli.args,
+        .path_count = c->cli.arg_count,
+        .range = &range,
+        .until_ms = c->until_ms,
+        .known_ms = c->o.leave_one_out ? INT64_MAX : c->validate_from_ms,
+        .names_max = c->o.items_max,
+        .bytes_max = c->memory_bytes,
+        .progress = reading,
+        .user = c,
+    };
+    enum rc rc;
     if (c->label_paths.count > 0)
         TRY(labels_read(&c->labels, c->label_paths.at, c->label_paths.count,
                         e));
-    TRY(open_worker(c, e));
-    TRY(fold_log(c, e));
-    c->log = (struct train_log){
-        .fields = mapping_fields(c->input.mapping),
-        .numbers = c->config->feature_numbers.count,
-        .categoricals = c->config->feature_categories.count,
-        .amount_scale = c->config->role_amount_scale,
-    };
-    /* Its rows are as large as the log; training needs the room. */
-    worker_free(c->worker);
-    c->worker = NULL;
-    TRY(collect_finish(c->collect, &c->log, e));
-    if (collect_unnamed(c->collect) > 0)
-        (void)fprintf(stderr,
-                      "millrace train: %llu events have items beyond "
-                      "--items-max, which get no name\n",
-                      (unsigned long long)collect_unnamed(c->collect));
+    o.labels = c->labels;
+    progress_start(&c->progress, "reading", c->topic ? "events" : "bytes", 0);
+    rc = collect_log_read(&c->log, &o, e);
+    progress_end(&c->progress);
+    if (rc != RC_OK) return rc;
+    c->rows = collect_log_rows(c->log);
+    if (collect_unnamed(collect_log_collect(c->log)) > 0)
+        (void)fprintf(
+            stderr,
+            "millrace train: %llu events have items beyond "
+            "--items-max, which get no name\n",
+            (unsigned long long)collect_unnamed(collect_log_collect(c->log)));
     return choose_validation(c, e);
 }
 
@@ -369,7 +322,7 @@ static enum rc train(struct command *c, struct err *e)
 {
     enum rc rc;
     progress_start(&c->progress, "training", "steps", 0);
-    rc = train_behaviour(&c->log, &c->o, c->out, report, c, e);
+    rc = train_behaviour(c->rows, &c->o, c->out, report, c, e);
     progress_end(&c->progress);
     return rc;
 }
@@ -383,16 +336,17 @@ static enum rc print(struct command *c, struct err *e)
     if (c->cli.json)
         cli_print_json(json_pack(
             "{s:s s:s s:s s:I s:I s:I s:I s:b s:o}", "event", "done", "dir",
-            c->out, "model_hash", info->hash, "events", (json_int_t)c->log.rows,
-            "users", (json_int_t)c->log.users, "items", (json_int_t)info->items,
-            "labelled", (json_int_t)collect_labelled(c->collect), "has_fraud",
-            (int)info->has_fraud, "seconds",
+            c->out, "model_hash", info->hash, "events",
+            (json_int_t)c->rows->rows, "users", (json_int_t)c->rows->users,
+            "items", (json_int_t)info->items, "labelled",
+            (json_int_t)collect_labelled(collect_log_collect(c->log)),
+            "has_fraud", (int)info->has_fraud, "seconds",
             cli_json_real(progress_seconds(&c->progress))));
     else
         (void)printf("%s: model %s from %llu events of %u users, %u items%s\n"
                      "next: millrace replay --set model.dir=%s ...\n",
-                     c->out, info->hash, (unsigned long long)c->log.rows,
-                     c->log.users, info->items,
+                     c->out, info->hash, (unsigned long long)c->rows->rows,
+                     c->rows->users, info->items,
                      info->has_fraud ? ", with a fraud head" : "", c->out);
     model_free(m);
     return RC_OK;
@@ -400,11 +354,7 @@ static enum rc print(struct command *c, struct err *e)
 
 static void close_all(struct command *c)
 {
-    worker_free(c->worker);
-    collect_free(c->collect);
-    if (c->sink) sink_close(c->sink);
-    log_input_close(&c->input);
-    metrics_free(c->metrics);
+    collect_log_free(c->log);
     labels_free(c->labels);
     config_free(c->config);
 }
