@@ -13,7 +13,7 @@
 enum {
     THREADS_MAX = 64,
     ANOMALY_ROWS = 50000,      /* that the quantile tables are made of */
-    NORMAL_TARGETS_MIN = 2000, /* of validation, to make them of it */
+    NORMAL_TARGETS_MIN = 500, /* of validation, to make them of it */
     START_KEY = 0x7374,
     SHUFFLE_KEY = 0x7368,
 };
