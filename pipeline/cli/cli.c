@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "config_value.h"
+#include "log.h"
 
 enum { FIRST_OWN = 256, HELP_COLUMN = 26 };
 
@@ -192,8 +193,10 @@ struct config *cli_config(const struct cli *cli)
     struct config *c;
     struct err e;
     if (config_load(&c, cli->config_path, cli->sets.at, cli->sets.count, &e) ==
-        RC_OK)
+        RC_OK) {
+        log_set_level((enum log_level)c->log_level);
         return c;
+    }
     (void)cli_fail(cli, EXIT_CONFIG, &e);
     return NULL;
 }

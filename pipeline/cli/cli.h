@@ -75,8 +75,8 @@ enum { CLI_GO = -1 };
 int cli_parse(struct cli *cli, const struct cli_usage *u, int argc,
               char **argv);
 
-/* The configuration of the command line. NULL: the fault is on stderr;
- * return EXIT_CONFIG. */
+/* The configuration of the command line, whose log.level counts from now on.
+ * NULL: the fault is on stderr; return EXIT_CONFIG. */
 struct config *cli_config(const struct cli *cli);
 
 /* "millrace COMMAND: text" on stderr; returns the status. */

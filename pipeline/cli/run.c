@@ -131,7 +131,6 @@ int command_run(int argc, char **argv)
                             cli.args[0]);
     c = cli_config(&cli);
     if (!c) return EXIT_CONFIG;
-    log_set_level((enum log_level)c->log_level);
     status = run(&cli, c);
     config_free(c);
     return status;

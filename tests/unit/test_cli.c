@@ -14,6 +14,7 @@
 
 #include "capture.h"
 #include "cli.h"
+#include "log.h"
 #include "progress.h"
 
 static struct {
@@ -179,28 +180,97 @@ static void test_human(void **state)
     assert_string_equal(cli_human_seconds(1.0 / 0.0, out), "?");
 }
 
+static bool on_terminal;
+static double first_look_s; /* 0: when progress.h says */
+
+/* A command of 100 events that shows its progress. */
+static int show_progress(int argc, char **argv)
+{
+    struct progress p;
+    (void)argc;
+    progress_start(&p, argv[0], "events", 100);
+    p.terminal = on_terminal;
+    if (first_look_s > 0) {
+        p.started_s -= 20; /* so long ago that a look is due */
+        p.next_s = p.started_s;
+    }
+    progress_update(&p, 50, "loss 1.5");
+    for (int i = 51; i < 100; i++)
+        progress_update(&p, i, NULL);
+    LOG(WARN, "TESTLINE", "between=1");
+    progress_end(&p);
+    return progress_seconds(&p) < 60 ? EXIT_OK : EXIT_FAILED;
+}
+
 /* Nothing shorter than a second writes, to a terminal or elsewhere. */
 static void test_short_progress_is_silent(void **state)
 {
-    struct progress p;
-    long before, after;
-    FILE *file = tmpfile();
-    int saved = dup(STDERR_FILENO);
     (void)state;
-    assert_non_null(file);
-    assert_true(dup2(fileno(file), STDERR_FILENO) >= 0);
-    before = ftell(file);
-    progress_start(&p, "try", "events", 100);
-    for (int i = 0; i < 100; i++)
-        progress_update(&p, i, NULL);
-    progress_end(&p);
-    assert_int_equal(fseek(file, 0, SEEK_END), 0);
-    after = ftell(file);
-    assert_true(dup2(saved, STDERR_FILENO) >= 0);
-    (void)close(saved);
-    (void)fclose(file);
-    assert_int_equal(after, before);
-    assert_true(progress_seconds(&p) < 1);
+    first_look_s = 0;
+    for (int i = 0; i < 2; i++) {
+        on_terminal = i == 1;
+        capture(&captured, show_progress, "try");
+        assert_int_equal(captured.status, EXIT_OK);
+        assert_null(strstr(captured.err, "try"));
+        assert_non_null(strstr(captured.err, "WARN TESTLINE"));
+        assert_string_equal(captured.out, "");
+    }
+}
+
+static void test_progress_as_log_lines(void **state)
+{
+    const char *line;
+    (void)state;
+    on_terminal = false;
+    first_look_s = 20;
+    capture(&captured, show_progress, "try");
+    line = strstr(captured.err, "INFO PROGRESS try 50%  50 events  2.5");
+    assert_non_null(line);
+    assert_non_null(strstr(line, "20.0 s left  loss 1.5\n"));
+    assert_null(strstr(line + 6, "PROGRESS")); /* the next in ten seconds */
+    assert_null(strchr(captured.err, '\033'));
+}
+
+/* Drawn over itself, wiped before a log line and at the end. */
+static void test_progress_on_a_terminal(void **state)
+{
+    static const char WIPE[] = "\r\033[K";
+    (void)state;
+    on_terminal = true;
+    first_look_s = 20;
+    capture(&captured, show_progress, "try");
+    assert_int_equal(strncmp(captured.err, WIPE, strlen(WIPE)), 0);
+    assert_non_null(strstr(captured.err, "try [############............] 50%"));
+    assert_null(strstr(captured.err, "PROGRESS"));
+    assert_non_null(strstr(captured.err, "TESTLINE"));
+    assert_string_equal(captured.err + strlen(captured.err) - strlen(WIPE),
+                        WIPE);
+}
+
+static int load_config(int argc, char **argv)
+{
+    struct cli mine;
+    struct config *c;
+    int status = cli_parse(&mine, &USAGE, argc, argv);
+    if (status != CLI_GO) return status;
+    c = cli_config(&mine);
+    if (!c) return EXIT_CONFIG;
+    LOG(WARN, "TESTLEVEL", "level=%u", c->log_level);
+    config_free(c);
+    return EXIT_OK;
+}
+
+static void test_config_of_a_command(void **state)
+{
+    (void)state;
+    capture(&captured, load_config, "try --set log.level=error");
+    assert_int_equal(captured.status, EXIT_OK);
+    assert_null(strstr(captured.err, "TESTLEVEL"));
+    capture(&captured, load_config, "try --set log.level=info");
+    assert_non_null(strstr(captured.err, "WARN TESTLEVEL level=1"));
+    capture(&captured, load_config, "try --set workers=0");
+    assert_int_equal(captured.status, EXIT_CONFIG);
+    assert_non_null(strstr(captured.err, "millrace try: --set: workers: '0'"));
 }
 
 int main(void)
@@ -212,6 +282,9 @@ int main(void)
         cmocka_unit_test(test_times),
         cmocka_unit_test(test_human),
         cmocka_unit_test(test_short_progress_is_silent),
+        cmocka_unit_test(test_progress_as_log_lines),
+        cmocka_unit_test(test_progress_on_a_terminal),
+        cmocka_unit_test(test_config_of_a_command),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

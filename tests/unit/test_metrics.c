@@ -99,8 +99,11 @@ static double value_of(const char *page, const char *series)
     const char *at;
     (void)snprintf(line, sizeof line, "\n%s ", series);
     at = strstr(page, line);
-    if (!at) fail_msg("no series %s", series);
-    if (strstr(at + 1, line)) fail_msg("%s twice", series);
+    if (!at) {
+        fail_msg("no series %s", series);
+        return 0;
+    }
+    if (strstr(at + strlen(line), line)) fail_msg("%s twice", series);
     return strtod(at + strlen(line), NULL);
 }
 
