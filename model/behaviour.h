@@ -54,7 +54,9 @@ void trainer_free(struct trainer *t);
 const real *trainer_forward(struct trainer *t, const struct sequence *in,
                             uint32_t count, struct dropout dropout);
 /* Adds the gradient of the last forward to gradients (a block of params),
- * given that of the hidden states (wanted, D). */
-void trainer_backward(struct trainer *t, const real *dhidden, real *gradients);
+ * given that of the hidden states (wanted, D). It may be called again for
+ * another part of the loss. items false: nothing goes to the item table. */
+void trainer_backward(struct trainer *t, const real *dhidden, bool items,
+                      real *gradients);
 
 #endif

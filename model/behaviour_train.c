@@ -452,7 +452,7 @@ static void layer_backward(struct trainer *t, uint32_t l, const struct rows *r,
                   r->count, t->dx, gradients);
 }
 
-static void embedding_backward(struct trainer *t, real *gradients)
+static void embedding_backward(struct trainer *t, bool items, real *gradients)
 {
     const struct params *p = t->b->params;
     const struct behaviour_config *c = &p->config;
@@ -467,15 +467,18 @@ static void embedding_backward(struct trainer *t, real *gradients)
         k->add_scaled(dx, 1, d,
                       params_at(p, gradients, p->position) +
                           (size_t)t->row[r].position * d);
-        for (uint32_t f = 0; f < c->field_count; f++)
-            k->add_scaled(
-                dx, c->field[f].kind == FIELD_ITEM ? t->b->item_scale : 1, d,
-                params_at(p, gradients, p->embedding[f]) +
-                    (size_t)t->token[r].row[f] * d);
+        for (uint32_t f = 0; f < c->field_count; f++) {
+            bool item = c->field[f].kind == FIELD_ITEM;
+            if (item && !items) continue;
+            k->add_scaled(dx, item ? t->b->item_scale : 1, d,
+                          params_at(p, gradients, p->embedding[f]) +
+                              (size_t)t->token[r].row[f] * d);
+        }
     }
 }
 
-void trainer_backward(struct trainer *t, const real *dhidden, real *gradients)
+void trainer_backward(struct trainer *t, const real *dhidden, bool items,
+                      real *gradients)
 {
     const struct params *p = t->b->params;
     uint32_t last = p->config.layers - 1, rows = t->last_rows.wanted_count;
@@ -485,5 +488,5 @@ void trainer_backward(struct trainer *t, const real *dhidden, real *gradients)
                   t->hidden_stats, dhidden, rows, t->dx, gradients);
     for (uint32_t l = p->config.layers; l-- > 0;)
         layer_backward(t, l, l < last ? &t->rows : &t->last_rows, gradients);
-    embedding_backward(t, gradients);
+    embedding_backward(t, items, gradients);
 }

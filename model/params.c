@@ -18,6 +18,8 @@ enum {
     FRAUD_WIDTH_MAX = 1024,
 };
 
+#define EMBEDDING_DEVIATION 0.02f
+
 static enum rc check_fields(const struct behaviour_config *c, struct err *e)
 {
     if (c->field_count == 0 || c->field_count > FIELDS_MAX)
@@ -108,19 +110,18 @@ static uint32_t add(struct params *p, uint32_t rows, uint32_t cols,
 static void add_embeddings(struct params *p)
 {
     const struct behaviour_config *c = &p->config;
-    float deviation = (float)(1.0 / sqrt(c->width));
     for (uint32_t f = 0; f < c->field_count; f++) {
         uint32_t t = add(p, c->field[f].rows, c->width, START_NORMAL,
                          "embedding.%s.weight", c->field[f].name);
-        /* The item's rows come in times sqrt D; the others are small beside
-         * it at first. */
-        p->tensor[t].deviation = deviation;
+        /* Small: the item's table is the next item's softmax too, whose
+         * logits then start near 0. Its rows come in times sqrt D. */
+        p->tensor[t].deviation = EMBEDDING_DEVIATION;
         p->tensor[t].decays = true;
         p->embedding[f] = t;
     }
     p->position = add(p, 2 * c->window, c->width, START_NORMAL,
                       "embedding.position.weight");
-    p->tensor[p->position].deviation = deviation;
+    p->tensor[p->position].deviation = EMBEDDING_DEVIATION;
 }
 
 static void add_layer(struct params *p, uint32_t l)

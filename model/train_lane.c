@@ -410,10 +410,14 @@ struct lane_loss lane_backward(struct lane *l, const struct batch_total *total,
             loss.fields +=
                 one_field(l, f, (real)FIELD_SHARE * scale, gradients);
     scatter_before(l, gradients);
-    if (l->fraud_count) {
-        loss.fraud = fraud_gradients(l, total, dropout, gradients);
-        scatter_fraud(l);
-    }
-    trainer_backward(l->trainer, l->dhidden, gradients);
+    trainer_backward(l->trainer, l->dhidden, true, gradients);
+    if (l->fraud_count == 0) return loss;
+    /* Once more for the fraud alone, which does not reach the item table:
+     * there it would learn the few items of the known frauds by heart. */
+    memset(l->dhidden, 0,
+           (size_t)l->hidden_count * c->width * sizeof *l->dhidden);
+    loss.fraud = fraud_gradients(l, total, dropout, gradients);
+    scatter_fraud(l);
+    trainer_backward(l->trainer, l->dhidden, false, gradients);
     return loss;
 }

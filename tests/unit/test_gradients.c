@@ -146,7 +146,7 @@ static void check(struct behaviour_config c, float dropout)
     struct fixture *f = set_up(c, dropout);
     double worst = 0;
     (void)loss(f);
-    trainer_backward(f->t, f->dhidden, f->gradients);
+    trainer_backward(f->t, f->dhidden, true, f->gradients);
     for (uint32_t t = 0; t < f->params->count; t++) {
         double difference = compare_tensor(f, t);
         if (difference > TOLERANCE)
@@ -201,10 +201,10 @@ static void test_gradients_add(void **state)
     real *once = calloc(f->params->size, sizeof *once);
     (void)state;
     (void)loss(f);
-    trainer_backward(f->t, f->dhidden, once);
+    trainer_backward(f->t, f->dhidden, true, once);
     for (int i = 0; i < 2; i++) {
         (void)loss(f);
-        trainer_backward(f->t, f->dhidden, f->gradients);
+        trainer_backward(f->t, f->dhidden, true, f->gradients);
     }
     for (size_t i = 0; i < f->params->size; i++)
         assert_true(fabs(f->gradients[i] - 2 * once[i]) < 1e-9);
