@@ -196,15 +196,13 @@ static enum rc user_index(struct collect *c, const struct record *r,
     return RC_OK;
 }
 
+/* Events before known_ms are learned from: only what was known then counts. */
 static int8_t label_of(const struct collect *c, const struct event *ev)
 {
-    int64_t at_ms;
-    int8_t label;
+    int64_t known_ms = ev->time_ms < c->o.known_ms ? c->o.known_ms : INT64_MAX;
     if (ev->label != LABEL_UNKNOWN) return ev->label;
-    label = labels_find(c->o.labels, ev->past.event_id, &at_ms);
-    if (at_ms >= c->o.known_ms && ev->time_ms < c->o.known_ms)
-        return LABEL_UNKNOWN;
-    return label;
+    return labels_find(c->o.labels, ev->past.event_id, ev->time_ms, known_ms,
+                       c->o.label_delay_ms);
 }
 
 static enum rc keep_row(struct collect *c, const struct batch *b, uint32_t i,

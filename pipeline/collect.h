@@ -25,6 +25,7 @@ struct collect_options {
     const struct windows_shape *windows; /* whose features the rows hold */
     const struct labels *labels;         /* NULL: none but the events' own */
     int64_t until_ms, known_ms;
+    int64_t label_delay_ms; /* after which silence is good (labels.h) */
     uint32_t names_max;
     size_t bytes_max;
 };

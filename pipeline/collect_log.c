@@ -27,6 +27,7 @@ static enum rc open_collect(struct collect_log *l, struct err *e)
         .labels = l->o->labels,
         .until_ms = l->o->until_ms,
         .known_ms = l->o->known_ms,
+        .label_delay_ms = l->o->label_delay_ms,
         .names_max = l->o->names_max,
         .bytes_max = l->o->bytes_max,
     };

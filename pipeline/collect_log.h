@@ -19,7 +19,7 @@ struct collect_log_options {
     uint32_t path_count;
     const struct topic_range *range;
     const struct labels *labels; /* NULL: none but the events' own */
-    int64_t until_ms, known_ms;  /* as collect.h has them */
+    int64_t until_ms, known_ms, label_delay_ms; /* as collect.h has them */
     uint32_t names_max;
     size_t bytes_max;
     collect_log_fn *progress; /* NULL: nobody looks */

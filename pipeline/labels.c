@@ -12,7 +12,8 @@
 enum { FIELD_EVENT_ID = 0, FIELD_LABEL = 4, FIELD_LABELLED_AT = 5, FIELDS };
 
 struct labels {
-    struct map64 at; /* event id -> time << 1 | label */
+    struct map64 at;   /* event id -> time << 1 | label */
+    int64_t newest_ms; /* when the last of them became known */
 };
 
 static enum rc keep(struct labels *l, const struct datum *fields,
@@ -26,6 +27,7 @@ static enum rc keep(struct labels *l, const struct datum *fields,
     place = map64_put(&l->at, key, value, &made);
     if (!place) return ERR(e, RC_STOP, "%s: no memory for labels", path);
     *place = value;
+    if (at_ms > l->newest_ms) l->newest_ms = at_ms;
     return RC_OK;
 }
 
@@ -75,6 +77,7 @@ enum rc labels_read(struct labels **out, const char *const *paths,
     struct schema *reader = NULL;
     enum rc rc;
     if (!l) return ERR(e, RC_STOP, "labels: no memory");
+    l->newest_ms = INT64_MIN;
     rc = schema_parse(&reader, schemas_get("label"), e);
     for (uint32_t i = 0; rc == RC_OK && i < count; i++)
         rc = read_file(l, paths[i], reader, e);
@@ -99,13 +102,17 @@ size_t labels_count(const struct labels *l)
     return l->at.count;
 }
 
-int8_t labels_find(const struct labels *l, uint64_t event_id,
-                   int64_t *labelled_at_ms)
+int8_t labels_find(const struct labels *l, uint64_t event_id, int64_t time_ms,
+                   int64_t known_ms, int64_t delay_ms)
 {
-    const uint64_t *value =
-        l && event_id != 0 ? map64_get(&l->at, event_id) : NULL;
-    *labelled_at_ms = INT64_MIN;
-    if (!value) return LABEL_UNKNOWN;
-    *labelled_at_ms = (int64_t)*value >> 1;
-    return *value & 1 ? LABEL_FRAUD : LABEL_GOOD;
+    const uint64_t *value;
+    if (!l || event_id == 0) return LABEL_UNKNOWN;
+    value = map64_get(&l->at, event_id);
+    if (value && (int64_t)*value >> 1 < known_ms)
+        return *value & 1 ? LABEL_FRAUD : LABEL_GOOD;
+    if (value) return LABEL_UNKNOWN; /* it is not known yet, nor is silence */
+    if (known_ms > l->newest_ms) known_ms = l->newest_ms;
+    return known_ms >= INT64_MIN + delay_ms && time_ms <= known_ms - delay_ms
+               ? LABEL_GOOD
+               : LABEL_UNKNOWN;
 }

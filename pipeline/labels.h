@@ -17,9 +17,11 @@ enum rc labels_read(struct labels **out, const char *const *paths,
 void labels_free(struct labels *l);
 size_t labels_count(const struct labels *l);
 
-/* enum train_label of an event (hash64 of its id); *labelled_at_ms is when
- * it became known. LABEL_UNKNOWN: there is none. labels may be NULL. */
-int8_t labels_find(const struct labels *l, uint64_t event_id,
-                   int64_t *labelled_at_ms);
+/* What is known of an event (hash64 of its id) by known_ms: enum train_label.
+ * Silence is good once delay_ms have passed since the event, by known_ms or
+ * by the newest label, whichever comes first: frauds are reported, good
+ * events hardly ever. l NULL: LABEL_UNKNOWN. */
+int8_t labels_find(const struct labels *l, uint64_t event_id, int64_t time_ms,
+                   int64_t known_ms, int64_t delay_ms);
 
 #endif

@@ -115,7 +115,7 @@ static enum rc merge_parts(struct replay *r, enum output output, struct err *e)
     for (uint32_t i = 0; rc == RC_OK && i < r->o.workers; i++)
         rc = container_open(&parts[i].reader, r->runners[i].paths[output], e);
     if (rc == RC_OK)
-        rc = container_create(&out, r->paths[output], s, "deflate", e);
+        rc = container_create(&out, r->paths[output], s, r->o.codec, e);
     if (rc == RC_OK) rc = merge_values(parts, r->o.workers, d, &tape, out, e);
     if (rc == RC_OK)
         rc = container_finish(out, e);
@@ -161,7 +161,7 @@ static enum rc open_sink(struct replay *r, struct runner *n, struct err *e)
             .path = n->paths[k][0] ? n->paths[k] : NULL,
             .schema = r->schemas[k],
         };
-    return sink_file_create(&n->sink, outputs, "deflate",
+    return sink_file_create(&n->sink, outputs, r->o.codec,
                             c->output_format == OUTPUT_CONFLUENT, e);
 }
 

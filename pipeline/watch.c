@@ -216,14 +216,14 @@ static enum rc watch_item(struct watch *w, const struct record *r,
 static enum rc watch_score(struct watch *w, const struct event *ev,
                            const struct outcome *o, struct err *e)
 {
-    int64_t at_ms;
     const float scores[WATCH_COLUMNS] = {
         [WATCH_FRAUD] = o->scored ? o->fraud : NAN,
         [WATCH_ANOMALY] = o->scored ? o->anomaly : NAN,
     };
-    int8_t label = ev->label != LABEL_UNKNOWN
-                       ? ev->label
-                       : labels_find(w->o.labels, ev->past.event_id, &at_ms);
+    int8_t label = ev->label;
+    if (label == LABEL_UNKNOWN)
+        label = labels_find(w->o.labels, ev->past.event_id, ev->time_ms,
+                            INT64_MAX, w->o.label_delay_ms);
     return evaluate_add(w->scores, scores, label, hash64(ev->user), ev->time_ms,
                         e);
 }

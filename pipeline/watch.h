@@ -21,6 +21,7 @@
 struct watch_options {
     const struct model *model;   /* NULL: nothing to measure but labels */
     const struct labels *labels; /* NULL: the events' own only */
+    int64_t label_delay_ms;      /* after which silence is good (labels.h) */
     int64_t from_ms, until_ms;   /* events measured for next item */
     bool leave_one_out;
     bool list_seen;  /* recommend.seen: lists may hold what the user had */

@@ -63,6 +63,8 @@ static int parse(struct command *c, int argc, char **argv)
          "recommendations to this Avro file"},
         {"to-topics", NULL, CLI_FLAG, &c->o.to_topics,
          "outputs to the topics of the configuration"},
+        {"codec", "NAME", CLI_TEXT, &c->o.codec,
+         "of files: null, deflate or zstandard (default)"},
         {"workers", "N", CLI_U32, &c->o.workers,
          "threads, each with a share of the users (default: workers)"},
         {"labels", "FILE", CLI_TEXTS, &c->label_paths,
@@ -75,7 +77,8 @@ static int parse(struct command *c, int argc, char **argv)
          "leave out users with a fraud since this time that is known by the "
          "day of the event"},
         {"label-delay", "TIME", CLI_SPAN, &c->evaluate.known_delay_ms,
-         "how long a fraud stays unknown (default 7d)"},
+         "how long a fraud may stay unknown; after it an event that no file "
+         "of --labels names is good (default 7d)"},
         {"leave-one-out", NULL, CLI_FLAG, &c->watch.leave_one_out,
          "rank each user's last item among all items"},
         {"topic", "NAME", CLI_TEXT, &c->topic,
@@ -104,6 +107,7 @@ static int parse(struct command *c, int argc, char **argv)
     c->evaluate.known_delay_ms = INT64_C(7) * 86400000;
     c->known_from_ms = INT64_MIN;
     c->partition = UINT32_MAX;
+    c->o.codec = "zstandard";
     c->until_offset = UINT64_MAX;
     status = cli_parse(&c->cli, &usage, argc, argv);
     return status != CLI_GO ? status : check_arguments(c);
@@ -125,6 +129,7 @@ static void fill_options(struct command *c)
     };
     c->watch.model = c->model;
     c->watch.labels = c->labels;
+    c->watch.label_delay_ms = c->evaluate.known_delay_ms;
     c->watch.from_ms = c->evaluate.from_ms;
     c->watch.until_ms = c->evaluate.until_ms;
     c->watch.list_seen = c->config->recommend_seen;

@@ -236,6 +236,7 @@ static enum rc read_log(struct command *c, struct err *e)
         .range = &range,
         .until_ms = c->until_ms,
         .known_ms = c->o.leave_one_out ? INT64_MAX : c->validate_from_ms,
+        .label_delay_ms = c->label_delay_ms,
         .names_max = c->o.items_max,
         .bytes_max = c->memory_bytes,
         .progress = reading,
