@@ -205,18 +205,31 @@ void stage_users_apply(struct stage_users *s, struct state *st, struct batch *b)
 
 /* --- rows -> scores and lists ------------------------------------------- */
 
+/* The sum is finite only if every number is: a state is normalised, so its
+ * numbers are small. */
+static bool is_finite_state(const float *hidden, uint32_t width)
+{
+    float sum = 0;
+    for (uint32_t d = 0; d < width; d++)
+        sum += hidden[d];
+    return isfinite(sum);
+}
+
+/* Probabilities and quantiles are cut to their range and would look sound
+ * when the state behind them is not, so that is what is looked at too. */
 static enum rc check_score(const struct stage_users *s, const struct batch *b,
                            uint32_t i, struct err *e)
 {
     const struct outcome *o = &b->outcomes[i];
-    bool has_fraud = model_info(s->o.model)->has_fraud;
-    if (isfinite(o->anomaly) && (!has_fraud || isfinite(o->fraud)))
+    const struct model_info *info = model_info(s->o.model);
+    if (is_finite_state(o->hidden, info->width) && isfinite(o->anomaly) &&
+        (!info->has_fraud || isfinite(o->fraud)))
         return RC_OK;
     return ERR(e, RC_STOP,
                "model %s: the score of partition %d, offset %lld is not "
                "finite (fraud %g, anomaly %g); use another model and report "
                "this one",
-               model_info(s->o.model)->hash, b->records[i].partition,
+               info->hash, b->records[i].partition,
                (long long)b->records[i].offset, (double)o->fraud,
                (double)o->anomaly);
 }
