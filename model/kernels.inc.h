@@ -591,6 +591,22 @@ static void time_buckets(int32_t query, const int32_t *key, uint32_t count,
  * sides are at most 181 (top_k.c), so a sum is at most 32761; on the way it
  * may wrap. */
 #if defined(VEC_AVX2)
+/* One pair of columns of one query and two times sixteen items. In assembly,
+ * because compilers move the broadcasts of all queries to the front and then
+ * run out of registers: twelve sums, two items and these two fill all. */
+INLINE void scan_step(const uint32_t *pair, __m256i a, __m256i b, __m256i *lo,
+                      __m256i *hi)
+{
+    __m256i x, y;
+    __asm__("vpbroadcastd %[pair], %[x]\n\t"
+            "vpmaddubsw %[a], %[x], %[y]\n\t"
+            "vpmaddubsw %[b], %[x], %[x]\n\t"
+            "vpaddw %[y], %[lo], %[lo]\n\t"
+            "vpaddw %[x], %[hi], %[hi]"
+            : [lo] "+x"(*lo), [hi] "+x"(*hi), [x] "=&x"(x), [y] "=&x"(y)
+            : [pair] "m"(*pair), [a] "x"(a), [b] "x"(b));
+}
+
 INLINE void scan_dots(const struct scan *s, uint32_t group,
                       const struct scan_query *q, const uint32_t queries,
                       int16_t out[SCAN_QUERIES][SCAN_GROUP])
@@ -610,11 +626,8 @@ INLINE void scan_dots(const struct scan *s, uint32_t group,
     for (uint32_t p = 0; p < pairs; p++) {
         __m256i a = _mm256_load_si256(lo + p), b = _mm256_load_si256(hi + p);
 #pragma GCC unroll 8
-        for (uint32_t i = 0; i < queries; i++) {
-            __m256i x = _mm256_set1_epi32((int32_t)q[i].pairs[p]);
-            acc[i][0] = _mm256_add_epi16(acc[i][0], _mm256_maddubs_epi16(x, a));
-            acc[i][1] = _mm256_add_epi16(acc[i][1], _mm256_maddubs_epi16(x, b));
-        }
+        for (uint32_t i = 0; i < queries; i++)
+            scan_step(&q[i].pairs[p], a, b, &acc[i][0], &acc[i][1]);
     }
 #pragma GCC unroll 8
     for (uint32_t i = 0; i < queries; i++)
@@ -647,29 +660,39 @@ INLINE void scan_dots(const struct scan *s, uint32_t group,
 }
 #endif
 
+/* The slack of a group's items at the largest loss of all queries: a little
+ * wide for some, but worked out once. */
 INLINE uint32_t scan_few(const struct scan *s, uint32_t first, uint32_t count,
                          const struct scan_query *q, const uint32_t queries,
                          uint32_t *hits)
 {
+    enum { VECS = SCAN_GROUP / VEC };
+    float most = 0;
+    for (uint32_t i = 0; i < queries; i++)
+        most = q[i].loss > most ? q[i].loss : most;
     for (uint32_t g = 0; g < count; g++) {
         int16_t dots[SCAN_QUERIES][SCAN_GROUP];
         size_t base = (size_t)(first + g) * SCAN_GROUP;
+        vec loss = vec_set1(most), slack[VECS], scale[VECS];
         uint32_t any = 0;
         scan_dots(s, first + g, q, queries, dots);
-        for (uint32_t i = 0; i < queries; i++) {
-            vec reach = vec_set1(q[i].reach), loss = vec_set1(q[i].loss);
-            vec limit = vec_set1(q[i].limit);
-            hits[i] = 0;
 #pragma GCC unroll 4
-            for (uint32_t v = 0; v < SCAN_GROUP; v += VEC) {
-                vec slack = vec_fma(loss, vec_load(s->norm + base + v),
-                                    vec_load(s->residual + base + v));
-                vec bound = vec_fma(vec_load_i16(&dots[i][v]),
-                                    vec_load(s->scale + base + v),
-                                    vec_mul(reach, slack));
-                hits[i] |= vec_more_bits(bound, limit) << v;
+        for (uint32_t v = 0; v < VECS; v++) {
+            scale[v] = vec_load(s->scale + base + v * VEC);
+            slack[v] = vec_fma(loss, vec_load(s->norm + base + v * VEC),
+                               vec_load(s->residual + base + v * VEC));
+        }
+        for (uint32_t i = 0; i < queries; i++) {
+            vec reach = vec_set1(q[i].reach), limit = vec_set1(q[i].limit);
+            uint32_t bits = 0;
+#pragma GCC unroll 4
+            for (uint32_t v = 0; v < VECS; v++) {
+                vec bound = vec_fma(vec_load_i16(&dots[i][v * VEC]), scale[v],
+                                    vec_mul(reach, slack[v]));
+                bits |= vec_more_bits(bound, limit) << (v * VEC);
             }
-            any |= hits[i];
+            hits[i] = bits;
+            any |= bits;
         }
         if (any) return g;
     }

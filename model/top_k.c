@@ -26,6 +26,7 @@ enum {
     BLOCK_GROUPS = 8, /* whose bytes stay in the first cache meanwhile */
     LOGIT_ROWS = 48,
     INDEX_ALIGN = 64,
+    CACHE_LINE_REALS = 64 / sizeof(real),
 };
 
 struct top_k_index {
@@ -295,7 +296,8 @@ static void settle(const struct top_k_index *t, struct top_k_scratch *scratch,
     kernels_get()->score_rows(s->request->hidden, row, s->waiting_count,
                               t->width, score);
     for (uint32_t j = 0; j < s->waiting_count; j++)
-        heap_put(s, k, (struct ranked){s->waiting[j], (float)score[j]});
+        if (s->found < k || score[j] > s->heap[0].score)
+            heap_put(s, k, (struct ranked){s->waiting[j], (float)score[j]});
     scratch->rescored += s->waiting_count;
     s->waiting_count = 0;
     if (s->found == k) {
@@ -322,6 +324,8 @@ static void take_hits(const struct top_k_index *t,
     for (; hits != 0; hits &= hits - 1) {
         uint32_t item = group * SCAN_GROUP + (uint32_t)__builtin_ctz(hits);
         if (item >= t->items || is_excluded(s, item)) continue;
+        for (uint32_t column = 0; column < t->width; column += CACHE_LINE_REALS)
+            __builtin_prefetch(t->table + (size_t)item * t->width + column);
         s->waiting[s->waiting_count++] = item;
         if (s->waiting_count == SCORE_ROWS) settle(t, scratch, i, k);
     }
@@ -339,7 +343,7 @@ static void search_block(const struct top_k_index *t, struct top_k_scratch *s,
                                queries, hits);
         if (first == last) return;
         for (uint32_t i = 0; i < queries; i++)
-            take_hits(t, s, query + i, k, first, hits[i]);
+            if (hits[i]) take_hits(t, s, query + i, k, first, hits[i]);
         first++;
     }
 }

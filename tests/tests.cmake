@@ -43,3 +43,9 @@ if(MILLRACE_TESTS)
   target_link_options(test_no_malloc PRIVATE -Wl,--wrap=malloc
     -Wl,--wrap=calloc -Wl,--wrap=realloc -Wl,--wrap=aligned_alloc)
 endif()
+
+# The model's bench scores with a model of random weights.
+if(MILLRACE_BENCH)
+  target_sources(bench_model PRIVATE tests/support/random_model.c)
+  target_include_directories(bench_model PRIVATE tests/support)
+endif()
