@@ -1,0 +1,166 @@
+/* Goal: lists are exact: the k best by the scores of a plain pass, in every
+ * bit, ties to the lower index, without the excluded items.
+ * Method: tables of many sizes and kinds (random, with equal rows, with a few
+ * huge rows, all zero) against all logits sorted by qsort. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "hash.h"
+#include "top_k.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { K_MAX = 60, QUERIES = 101, WIDTH_MAX_TRIED = 256 };
+
+enum kind { RANDOM, EQUAL_ROWS, HUGE_ROWS, ZEROS, ALIKE, KINDS };
+
+static float unit(uint64_t seed, uint64_t a, uint64_t b)
+{
+    return draw_unit(draw(seed, a, b)) - 0.5f;
+}
+
+static float *make_table(enum kind kind, uint32_t items, uint32_t width)
+{
+    float *t = calloc((size_t)items * width, sizeof *t);
+    assert_non_null(t);
+    for (uint32_t i = 0; i < items; i++)
+        for (uint32_t c = 0; c < width; c++) {
+            float *x = &t[(size_t)i * width + c];
+            uint32_t row = kind == EQUAL_ROWS ? i % 7 : i;
+            *x = unit(1, row, c);
+            if (kind == HUGE_ROWS && i % 50 == 3) *x *= 1000;
+            if (kind == ZEROS) *x = 0;
+            /* A large part in common: scores lie close together. */
+            if (kind == ALIKE) *x = *x * 0.01f + unit(2, 0, c) * 3;
+        }
+    return t;
+}
+
+static int by_rank(const void *a, const void *b)
+{
+    const struct ranked *x = a, *y = b;
+    if (x->score != y->score) return x->score > y->score ? -1 : 1;
+    return x->item < y->item ? -1 : x->item > y->item;
+}
+
+static void expect_list(const struct top_k_request *r, const float *logits,
+                        uint32_t items, uint32_t k)
+{
+    struct ranked *all = calloc(items, sizeof *all);
+    uint32_t count = 0;
+    for (uint32_t i = 0, next = 0; i < items; i++) {
+        while (next < r->excluded_count && r->excluded[next] < i)
+            next++;
+        if (next < r->excluded_count && r->excluded[next] == i) continue;
+        all[count++] = (struct ranked){i, logits[i]};
+    }
+    qsort(all, count, sizeof *all, by_rank);
+    assert_int_equal(r->found, k < count ? k : count);
+    for (uint32_t i = 0; i < r->found; i++) {
+        assert_int_equal(r->out[i].item, all[i].item);
+        assert_true(r->out[i].score == all[i].score);
+    }
+    free(all);
+}
+
+static void check(enum kind kind, uint32_t items, uint32_t width,
+                  uint32_t queries, uint32_t k, uint32_t excluded_step)
+{
+    float *table = make_table(kind, items, width);
+    float *hidden = calloc((size_t)queries * width, sizeof *hidden);
+    float *logits = calloc((size_t)queries * items, sizeof *logits);
+    uint32_t *excluded = calloc(items, sizeof *excluded), excluded_count = 0;
+    struct top_k_index *t = top_k_index_new(table, items, width);
+    struct top_k_scratch *s = top_k_scratch_new(t, K_MAX);
+    struct top_k_request in[QUERIES] = {{0}};
+    struct ranked(*out)[K_MAX] = calloc(queries, sizeof *out);
+    const real *list[QUERIES];
+
+    for (uint32_t i = 0; excluded_step && i < items; i += excluded_step)
+        excluded[excluded_count++] = i;
+    for (uint32_t q = 0; q < queries; q++) {
+        for (uint32_t c = 0; c < width; c++)
+            hidden[(size_t)q * width + c] = q == 1 ? 0 : unit(3, q, c) * 4;
+        list[q] = hidden + (size_t)q * width;
+        in[q] = (struct top_k_request){.hidden = list[q],
+                                       .excluded = excluded,
+                                       .excluded_count = excluded_count,
+                                       .out = out[q]};
+    }
+    top_k_find(t, s, in, queries, k);
+    top_k_logits(t, s, list, queries, logits);
+    for (uint32_t q = 0; q < queries; q++)
+        expect_list(&in[q], logits + (size_t)q * items, items, k);
+    top_k_scratch_free(s);
+    top_k_index_free(t);
+    free(table), free(hidden), free(logits), free(excluded), free(out);
+}
+
+static void test_every_kind(void **state)
+{
+    static const uint32_t itemses[] = {1, 9, 32, 33, 500, 3000};
+    static const uint32_t widths[] = {8, 64, WIDTH_MAX_TRIED};
+    (void)state;
+    for (int kind = 0; kind < KINDS; kind++)
+        for (size_t i = 0; i < sizeof itemses / sizeof *itemses; i++)
+            for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
+                check(kind, itemses[i], widths[w], 13, 10, 0);
+                check(kind, itemses[i], widths[w], 3, K_MAX, 3);
+            }
+}
+
+static void test_batches(void **state)
+{
+    (void)state;
+    for (uint32_t queries = 1; queries <= QUERIES; queries += 10)
+        check(RANDOM, 700, 32, queries, 10, 5);
+}
+
+static void test_all_excluded(void **state)
+{
+    (void)state;
+    check(RANDOM, 100, 16, 2, 10, 1);
+    check(RANDOM, 100, 16, 2, 1, 0);
+}
+
+/* The bound must spare most of the work, or it is not worth its while. */
+static void test_few_rescored(void **state)
+{
+    enum { ITEMS = 20000, WIDTH = 64, COUNT = 32, K = 10 };
+    float *table = make_table(RANDOM, ITEMS, WIDTH);
+    struct top_k_index *t = top_k_index_new(table, ITEMS, WIDTH);
+    struct top_k_scratch *s = top_k_scratch_new(t, K);
+    struct top_k_request in[COUNT];
+    struct ranked out[COUNT][K];
+    float hidden[COUNT][WIDTH];
+    double each;
+    (void)state;
+    for (uint32_t q = 0; q < COUNT; q++) {
+        for (uint32_t c = 0; c < WIDTH; c++)
+            hidden[q][c] = unit(4, q, c);
+        in[q] = (struct top_k_request){.hidden = hidden[q], .out = out[q]};
+    }
+    top_k_find(t, s, in, COUNT, K);
+    each = (double)top_k_rescored(s) / COUNT;
+    print_message("of %d items %.0f were scored in floats\n", ITEMS, each);
+    assert_true(each < 300);
+    top_k_scratch_free(s);
+    top_k_index_free(t);
+    free(table);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_excluded),
+        cmocka_unit_test(test_batches),
+        cmocka_unit_test(test_every_kind),
+        cmocka_unit_test(test_few_rescored),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
