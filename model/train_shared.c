@@ -67,19 +67,19 @@ static const real *item_table(const struct train_shared *s)
     return params_of(p, s->m->values, p->embedding[s->m->item_field]);
 }
 
-/* Log-uniform over the vocabulary, whose order is by frequency: nearly what
- * a catalogue's sales look like, and no table is needed (as in word2vec's
- * successors). ln of how many items of its kind a draw stands for. */
+/* Half of the draws are log-uniform over the vocabulary, whose order is by
+ * frequency: nearly what a catalogue's sales look like, and no table is
+ * needed. The other half are uniform, so that no item is drawn so rarely that
+ * it stands for very many when it is. */
 static void draw_sample(struct train_shared *s, uint64_t step)
 {
     uint32_t items = s->m->params.config.items;
     double range = log(items + 1.0);
     for (uint32_t i = 0; i < s->o->negatives; i++) {
-        uint64_t bits = draw(s->o->seed ^ SAMPLE_KEY, step, i);
-        uint32_t k = (uint32_t)(exp((double)draw_unit(bits) * range) - 1);
-        double share;
-        if (k >= items) k = items - 1;
-        share = log((k + 2.0) / (k + 1.0)) / range;
+        double unit = (double)draw_unit(draw(s->o->seed ^ SAMPLE_KEY, step, i));
+        double at = i % 2 ? unit * items : exp(unit * range) - 1, share;
+        uint32_t k = at < items - 1 ? (uint32_t)at : items - 1;
+        share = 0.5 / items + 0.5 * log((k + 2.0) / (k + 1.0)) / range;
         s->negatives[i] = k;
         s->log_weight[i] = (real)-log(share * s->o->negatives);
     }

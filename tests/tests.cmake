@@ -34,6 +34,14 @@ if(MILLRACE_TESTS)
   target_link_libraries(test_gradients PRIVATE PkgConfig::OPENBLAS
     PkgConfig::XXHASH PkgConfig::CMOCKA Threads::Threads m)
   add_test(NAME test_gradients COMMAND test_gradients)
+  add_executable(test_heads tests/unit/test_heads.c
+    tests/support/kernels_ref.c model/params.c model/matrix.c
+    model/head_layers.c model/heads.c)
+  target_compile_definitions(test_heads PRIVATE MILLRACE_REAL_DOUBLE)
+  target_include_directories(test_heads PRIVATE model tests/support)
+  target_link_libraries(test_heads PRIVATE PkgConfig::OPENBLAS
+    PkgConfig::XXHASH PkgConfig::CMOCKA Threads::Threads m)
+  add_test(NAME test_heads COMMAND test_heads)
 endif()
 
 # Wrappers that the linker puts around calls of the program's own code; what
