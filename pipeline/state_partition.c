@@ -15,17 +15,6 @@
 
 /* --- on assignment ----------------------------------------------------- */
 
-/* "users/transactions/3" */
-static enum rc family_name(const struct state *st, int32_t id, char *out,
-                           struct err *e)
-{
-    int used = snprintf(out, STORE_NAME_MAX, "%s/%s/%d", st->options.stage,
-                        st->options.topic, id);
-    if (used >= STORE_NAME_MAX)
-        return ERR(e, RC_STOP, "state: the topic's name is too long");
-    return RC_OK;
-}
-
 /* Ends a message about a partition that cannot go on. */
 #define RESET_ADVICE \
     "`millrace reset` builds offsets and state anew from the log"
@@ -36,7 +25,7 @@ static enum rc check_identity(const struct state *st, const char *name,
                               const struct partition_log *log, struct err *e)
 {
     const char *cluster_id = log->cluster_id ? log->cluster_id : "";
-    if (strcmp(m->cluster_id, cluster_id) != 0)
+    if (m->cluster_id[0] && strcmp(m->cluster_id, cluster_id) != 0)
         return ERR(e, RC_STOP,
                    "state of %s: made from Kafka cluster '%s', this one is "
                    "'%s'; use another state.dir, or " RESET_ADVICE,
@@ -46,7 +35,7 @@ static enum rc check_identity(const struct state *st, const char *name,
                    "state of %s: the topic had %u partitions, now it has %u, "
                    "so users have moved; " RESET_ADVICE,
                    name, m->partitions, log->partitions);
-    if (strcmp(m->shape, st->shape) != 0)
+    if (m->shape[0] && strcmp(m->shape, st->shape) != 0)
         return ERR(e, RC_STOP,
                    "state of %s: its rows were made with other options (%s; "
                    "now %s); set them back, or " RESET_ADVICE,
@@ -120,16 +109,17 @@ static enum rc place(struct state *st, const char *name, struct partition *p,
         *m = (struct family_meta){.partitions = log->partitions,
                                   .checkpoint = log->log_start,
                                   .applied = log->log_start};
-        (void)snprintf(m->cluster_id, sizeof m->cluster_id, "%s",
-                       log->cluster_id ? log->cluster_id : "");
-        (void)snprintf(m->shape, sizeof m->shape, "%s", st->shape);
     } else {
         TRY(check_identity(st, name, m, log, e));
         TRY(check_order(name, m, log, p->committed, e));
-        if (m->released_ms != 0) {
-            m->released_ms = 0;
-            TRY(store_put_meta(st->store, p->store->family, m, e));
-        }
+    }
+    /* Also where a reset began the family without them. */
+    (void)snprintf(m->cluster_id, sizeof m->cluster_id, "%s",
+                   log->cluster_id ? log->cluster_id : "");
+    (void)snprintf(m->shape, sizeof m->shape, "%s", st->shape);
+    if (m->released_ms != 0) {
+        m->released_ms = 0;
+        TRY(store_put_meta(st->store, p->store->family, m, e));
     }
     p->store->recorded = found;
     p->checkpoint = p->next = m->checkpoint;
@@ -161,7 +151,7 @@ enum rc state_open_partition(struct state *st, uint32_t input, int32_t id,
     *p = (struct partition){.input = input, .id = id};
     p->store = calloc(1, sizeof *p->store);
     assert(p->store);
-    rc = family_name(st, id, name, e);
+    rc = store_family_name(name, st->options.stage, st->options.topic, id, e);
     if (rc == RC_OK && st->store)
         rc = store_acquire(st->store, name, &p->store->family, &p->store->meta,
                            &found, e);

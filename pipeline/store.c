@@ -405,6 +405,16 @@ enum rc store_put_meta(struct store *s, struct family *f,
 
 /* --- families ---------------------------------------------------------- */
 
+enum rc store_family_name(char out[STORE_NAME_MAX], const char *stage,
+                          const char *topic, int32_t partition, struct err *e)
+{
+    if (snprintf(out, STORE_NAME_MAX, "%s/%s/%d", stage, topic, partition) >=
+        STORE_NAME_MAX)
+        return ERR(e, RC_STOP, "state: the name of topic %s is too long",
+                   topic);
+    return RC_OK;
+}
+
 static struct family *family_find(const struct store *s, const char *name)
 {
     struct family *f = s->families;
@@ -530,6 +540,41 @@ enum rc store_drop(struct store *s, const char *name, struct err *e)
     else if (f)
         rc = family_remove(s, f, e);
     (void)pthread_mutex_unlock(&s->mutex);
+    return rc;
+}
+
+enum rc store_drop_topic(struct store *s, const char *stage, const char *topic,
+                         uint32_t *dropped, struct err *e)
+{
+    char start[STORE_NAME_MAX];
+    size_t length = (size_t)snprintf(start, sizeof start, "%s/%s/", stage, topic);
+    struct family *f = s->families, *next;
+    *dropped = 0;
+    for (; f; f = next) {
+        next = f->next;
+        if (length >= sizeof start || strncmp(f->name, start, length) != 0 ||
+            strchr(f->name + length, '/'))
+            continue;
+        TRY(store_drop(s, f->name, e));
+        ++*dropped;
+    }
+    return RC_OK;
+}
+
+enum rc store_begin_at(struct store *s, const char *name, uint32_t partitions,
+                       int64_t offset, struct err *e)
+{
+    struct family_meta before, meta = {.partitions = partitions,
+                                       .checkpoint = offset,
+                                       .applied = offset,
+                                       .released_ms = store_now_ms()};
+    struct family *f;
+    bool found;
+    enum rc rc;
+    TRY(store_acquire(s, name, &f, &before, &found, e));
+    rc = found ? ERR(e, RC_STOP, "state of %s: it is there already", name)
+               : store_put_meta(s, f, &meta, e);
+    store_release(s, f);
     return rc;
 }
 

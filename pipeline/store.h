@@ -32,7 +32,13 @@ enum rc store_open(struct store **out, const struct store_options *o, struct err
 void store_close(struct store *s); /* every family released before */
 const char *store_instance(const struct store *s); /* "" when read-only and none */
 
-/* Where a family's rows stand. */
+/* "users/transactions/3". */
+enum rc store_family_name(char out[STORE_NAME_MAX], const char *stage,
+                          const char *topic, int32_t partition,
+                          struct err *e) MUST_USE;
+
+/* Where a family's rows stand. One without rows may leave cluster_id and
+ * shape empty: its first owner fills them in. */
 struct family_meta {
     char cluster_id[STORE_TEXT_MAX];
     char shape[STORE_TEXT_MAX]; /* of the rows: the options that made them */
@@ -88,5 +94,12 @@ enum rc store_each_row(struct store *s, const char *name, store_row_fn *fn,
 enum rc store_find_row(struct store *s, const char *name, struct slice user,
                        uint8_t **row, size_t *size, struct err *e) MUST_USE;
 enum rc store_drop(struct store *s, const char *name, struct err *e) MUST_USE;
+/* Drops every family of a stage and topic, and counts them. */
+enum rc store_drop_topic(struct store *s, const char *stage, const char *topic,
+                         uint32_t *dropped, struct err *e) MUST_USE;
+/* A family without rows that stands at an offset: what is before it in the
+ * log will never be in its rows. There is no family of that name yet. */
+enum rc store_begin_at(struct store *s, const char *name, uint32_t partitions,
+                       int64_t offset, struct err *e) MUST_USE;
 
 #endif

@@ -589,6 +589,43 @@ static void test_one_owner_at_a_time(void **state)
     rig_fini(&r);
 }
 
+/* What reset leaves: a state that begins at an offset, without what is before
+ * it, though the group has committed there. */
+static void test_a_state_begun_at_an_offset(void **state)
+{
+    struct rig r;
+    uint32_t dropped;
+    rig_init(&r, *state);
+    rig_open(&r);
+    rig_run(&r, 100, false);
+    rig_checkpoint_all(&r);
+    rig_crash(&r);
+    assert_int_equal(rig_open_store(&r), RC_OK);
+    assert_stops(store_begin_at(r.store, "users/events/3", 8, 70, &r.e), &r,
+                 "there already");
+    assert_int_equal(
+        store_drop_topic(r.store, "users", "event", &dropped, &r.e), RC_OK);
+    assert_int_equal(dropped, 0); /* another topic */
+    assert_int_equal(
+        store_drop_topic(r.store, "users", "events", &dropped, &r.e), RC_OK);
+    assert_int_equal(dropped, 1);
+    assert_int_equal(store_begin_at(r.store, "users/events/3", 8, 70, &r.e),
+                     RC_OK);
+    r.log.log_start = 50;
+    r.log.committed = 90;
+    assert_int_equal(rig_open_partition(&r), RC_OK);
+    assert_int_equal(r.p->next, 70);
+    assert_int_equal(r.p->committed, 90);
+    rig_run(&r, 200, true);
+    rig_checkpoint_all(&r);
+    rig_crash(&r);
+    rig_open(&r);
+    assert_int_equal(r.p->next, 200);
+    r.log.cluster_id = "cluster-2"; /* its first owner has said whose it is */
+    assert_refused(&r, "cluster-2");
+    rig_fini(&r);
+}
+
 /* --- damage ------------------------------------------------------------ */
 
 /* Puts a row into the store as only a bug or a bad disk would. */
@@ -831,6 +868,7 @@ int main(void)
         TEST(test_no_record_but_a_commit),
         TEST(test_revoked_and_lost),
         TEST(test_one_owner_at_a_time),
+        TEST(test_a_state_begun_at_an_offset),
         TEST(test_a_damaged_row_is_refused),
         TEST(test_a_row_ahead_of_its_store_is_refused),
         TEST(test_golden_bytes),
