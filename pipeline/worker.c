@@ -397,30 +397,31 @@ static enum worker_phase phase(const struct worker *w)
 
 /* --- the spine ---------------------------------------------------------- */
 
+/* clang-format off: the right margin is the diagram. */
 static enum rc spine(struct worker *w, struct err *e)
 {
     struct batch *b = &w->batch;
-    TRY(take_changes(w, e)); /* I7 */
+    TRY(take_changes(w, e));                                /* assignments      (I7) */
     metrics_phase(w->o.metrics, phase(w));
-    batch_reset(b);
+    batch_reset(b);                                         /* frees the last batch  */
     w->step_from_ns = metrics_now_ns();
-    STEP(poll, source_poll(w->o.source, b, poll_wait_ms(w), e));
-    w->batch_from_ns = w->step_from_ns;
-    STEP(decode, (event_decode(w->o.mapping, b), RC_OK)); /* I6 */
-    keep_ours(w);
-    STEP(recall, state_recall(w->state, b, e));
-    STEP(append, (stage_users_apply(w->stage, w->state, b), RC_OK)); /* I4 */
-    STEP(forward, stage_users_forward(w->stage, b, e));              /* I5 */
-    STEP(decide, (decide(&w->policy, b), RC_OK));
-    TRY(send_outputs(w, e)); /* encode, produce */
-    TRY(observe(w, e));
+    STEP(poll, source_poll(w->o.source, b, poll_wait_ms(w), e)); /* log -> records   */
+    STEP(decode, (event_decode(w->o.mapping, b), RC_OK));   /* records -> events (I6) */
+    keep_ours(w);                                           /* whose they are   (I3) */
+    STEP(recall, state_recall(w->state, b, e));             /* events -> users' rows */
+    STEP(append, (stage_users_apply(w->stage, w->state, b), RC_OK)); /* -> rows (I4) */
+    STEP(forward, stage_users_forward(w->stage, b, e));     /* rows -> scores   (I5) */
+    STEP(decide, (decide(&w->policy, b), RC_OK));           /* scores -> flags       */
+    TRY(send_outputs(w, e));                                /* encode, produce       */
+    TRY(observe(w, e));                                     /* metrics; replay       */
     source_release(w->o.source);
     if (!commit_due(w)) return RC_OK;
     w->step_from_ns = metrics_now_ns();
-    STEP(commit, commit(w, e));                             /* I1 */
-    STEP(checkpoint, state_checkpoint(w->state, false, e)); /* I2 */
+    STEP(commit, commit(w, e));                             /* outputs, offsets (I1) */
+    STEP(checkpoint, state_checkpoint(w->state, false, e)); /* a slice of rows  (I2) */
     return RC_OK;
 }
+/* clang-format on */
 
 enum rc worker_step(struct worker *w, struct err *e)
 {
