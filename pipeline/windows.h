@@ -54,6 +54,8 @@ bool windows_apply(const struct windows_shape *s, struct windows *w,
 uint32_t windows_features(const struct windows_shape *s);
 const char *windows_feature_name(const struct windows_shape *s, uint32_t f,
                                  char *buffer, size_t size);
+/* "7d", "12h", "90s": as in the names. */
+const char *windows_length_name(int64_t length_ms, char *buffer, size_t size);
 uint64_t windows_feature_hash(const struct windows_shape *s);
 
 /* What the windows hold now, for inspect. */

@@ -152,8 +152,8 @@ void features_fill(const struct windows_shape *s, const struct past_event *ev,
 
 /* --- names ------------------------------------------------------------- */
 
-/* "7d", "12h", "90s": the largest unit that divides it. */
-static void length_name(int64_t length_ms, char *out, size_t size)
+/* The largest unit that divides it. */
+const char *windows_length_name(int64_t length_ms, char *buffer, size_t size)
 {
     static const struct {
         int64_t ms;
@@ -161,11 +161,12 @@ static void length_name(int64_t length_ms, char *out, size_t size)
     } UNITS[] = {{DAY_MS, "d"}, {HOUR_MS, "h"}, {60000, "m"}, {1000, "s"}};
     for (size_t i = 0; i < sizeof UNITS / sizeof UNITS[0]; i++)
         if (length_ms % UNITS[i].ms == 0) {
-            (void)snprintf(out, size, "%lld%s",
+            (void)snprintf(buffer, size, "%lld%s",
                            (long long)(length_ms / UNITS[i].ms), UNITS[i].name);
-            return;
+            return buffer;
         }
-    (void)snprintf(out, size, "%lldms", (long long)length_ms);
+    (void)snprintf(buffer, size, "%lldms", (long long)length_ms);
+    return buffer;
 }
 
 uint32_t windows_features(const struct windows_shape *s)
@@ -192,7 +193,7 @@ const char *windows_feature_name(const struct windows_shape *s, uint32_t f,
         for (uint32_t i = 0; i < WINDOW_FEATURES; i++)
             if (is_mapped(s, &WINDOW[i]) && f-- == 0) {
                 char length[32];
-                length_name(s->length_ms[w], length, sizeof length);
+                (void)windows_length_name(s->length_ms[w], length, sizeof length);
                 (void)snprintf(buffer, size, "%s_%s", WINDOW[i].name, length);
                 return buffer;
             }

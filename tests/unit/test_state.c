@@ -238,7 +238,10 @@ static void shell(const char *format, const char *a, const char *b)
 
 static int make_dir(void **state)
 {
-    char *dir = strdup("/tmp/millrace-test-state-XXXXXX");
+    /* In memory where there is such a folder: syncing costs nothing there. */
+    char *dir = strdup(access("/dev/shm", W_OK) == 0
+                           ? "/dev/shm/millrace-test-state-XXXXXX"
+                           : "/tmp/millrace-test-state-XXXXXX");
     *state = dir;
     return dir && mkdtemp(dir) ? 0 : -1;
 }
