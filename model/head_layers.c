@@ -5,6 +5,8 @@
 
 enum { STANDARD_LIMIT = 8 }; /* standardised features end here */
 #define FEATURE_LIMIT 1e30f
+/* The smallest share told apart from none. */
+#define TAIL_MIN ((real)1e-30)
 /* A logit whose exponential is nothing, yet not infinite. */
 #define OUT_OF_SAMPLE ((real)-1e30)
 
@@ -29,6 +31,23 @@ void softmax_surprise(const real *logits, uint32_t rows, uint32_t cols,
     for (uint32_t m = 0; m < rows; m++) {
         const real *row = logits + (size_t)m * cols;
         out[m] = (float)(matrix_log_sum_exp(row, cols) - row[targets[m]]);
+    }
+}
+
+void tail_surprise(real *logits, uint32_t rows, uint32_t cols,
+                   const uint32_t *targets, float *out)
+{
+    for (uint32_t m = 0; m < rows; m++) {
+        real *row = logits + (size_t)m * cols;
+        real below = 0, above = 0, tail;
+        (void)matrix_softmax(row, cols);
+        for (uint32_t r = 0; r <= targets[m]; r++)
+            below += row[r];
+        for (uint32_t r = targets[m]; r < cols; r++)
+            above += row[r];
+        tail = 2 * (below < above ? below : above);
+        if (tail > 1) tail = 1;
+        out[m] = (float)-matrix_log(tail > TAIL_MIN ? tail : TAIL_MIN);
     }
 }
 

@@ -26,6 +26,12 @@ double softmax_loss(real *logits, uint32_t rows, uint32_t cols,
 void softmax_surprise(const real *logits, uint32_t rows, uint32_t cols,
                       const uint32_t *targets, float *out);
 
+/* For rows in an order, like amounts: how far out the target is, -ln of twice
+ * the smaller of the shares up to it and from it on. A small value in a
+ * narrow bucket is not odd; one beyond all others is. logits are used up. */
+void tail_surprise(real *logits, uint32_t rows, uint32_t cols,
+                   const uint32_t *targets, float *out);
+
 /* One predicted field. */
 struct field_layer {
     uint32_t width, rows;

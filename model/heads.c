@@ -247,6 +247,13 @@ static void item_surprise(const struct heads *h, const real *x,
     }
 }
 
+/* Whether the rows of this kind of field stand in an order. */
+static bool is_ordered(enum field_kind kind)
+{
+    return kind == FIELD_AMOUNT_LEVEL || kind == FIELD_AMOUNT_RATIO ||
+           kind == FIELD_GAP;
+}
+
 static void surprise_tile(const struct heads *h, const real *const *before,
                           const struct token *const *tokens, uint32_t rows,
                           real *x, float *out)
@@ -267,7 +274,10 @@ static void surprise_tile(const struct heads *h, const real *const *before,
             targets[m] = tokens[m]->row[f];
         matrix_multiply(x, c->width, rows, &h->next[f].weight_packed,
                         h->next[f].bias, logits, h->next[f].rows, MATRIX_SET);
-        softmax_surprise(logits, rows, h->next[f].rows, targets, surprise);
+        if (is_ordered(c->field[f].kind))
+            tail_surprise(logits, rows, h->next[f].rows, targets, surprise);
+        else
+            softmax_surprise(logits, rows, h->next[f].rows, targets, surprise);
         for (uint32_t m = 0; m < rows; m++)
             out[(size_t)m * c->field_count + f] = surprise[m];
     }

@@ -414,7 +414,7 @@ static void test_fraud_is_the_formula(void **state)
     serve_fini(&s);
 }
 
-/* -ln p of both fields by the formulas. */
+/* Both fields by the formulas: -ln p, and -ln of the tail. */
 static void plain_surprise(const struct served *s, uint32_t i, double out[2])
 {
     const struct params *p = s->params;
@@ -425,6 +425,7 @@ static void plain_surprise(const struct served *s, uint32_t i, double out[2])
     const real *shift = params_of(p, s->values, p->next_bias[1]);
     uint32_t item = s->token[i].row[0], amount = s->token[i].row[1];
     double sum = 0, least = INFINITY, own, all = 0;
+    double below = 0, above = 0;
     for (uint32_t k = 0; k < s->tables.reference_count; k++) {
         double v = plain_dot(
             before, items + (size_t)s->tables.reference[k] * WIDTH, WIDTH, 1);
@@ -435,10 +436,14 @@ static void plain_surprise(const struct served *s, uint32_t i, double out[2])
               ? plain_dot(before, items + (size_t)item * WIDTH, WIDTH, 1)
               : least;
     out[0] = log(sum + exp(own)) - own;
-    for (uint32_t k = 0; k < AMOUNTS; k++)
-        all += exp(shift[k] + plain_dot(before, weight + k, WIDTH, AMOUNTS));
-    out[1] = log(all) - shift[amount] -
-             plain_dot(before, weight + amount, WIDTH, AMOUNTS);
+    for (uint32_t k = 0; k < AMOUNTS; k++) {
+        double p_ =
+            exp(shift[k] + plain_dot(before, weight + k, WIDTH, AMOUNTS));
+        all += p_;
+        if (k <= amount) below += p_;
+        if (k >= amount) above += p_;
+    }
+    out[1] = -log(fmin(1, 2 * fmin(below, above) / all));
 }
 
 static void test_anomaly_is_the_formula(void **state)
