@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK_ALIGN = 64, EXACT_DISTANCES = 16 };
+enum { BLOCK_ALIGN = 64, EXACT_DISTANCES = 16, CACHE_LINE = 64 };
 
 /* ---- packed weights -------------------------------------------------- */
 
@@ -128,18 +128,20 @@ void behaviour_embed(const struct behaviour *b, const struct token *token,
 {
     const struct params *p = b->params;
     const struct behaviour_config *c = &p->config;
-    const struct kernels *k = kernels_get();
+    const real *row[FIELDS_MAX];
+    real scale[FIELDS_MAX];
     uint32_t d = c->width;
 
     assert(position < 2 * c->window);
-    memcpy(x, params_of(p, b->values, p->position) + (size_t)position * d,
-           d * sizeof *x);
     for (uint32_t f = 0; f < c->field_count; f++) {
         assert(token->row[f] < c->field[f].rows);
-        k->add_scaled(params_of(p, b->values, p->embedding[f]) +
-                          (size_t)token->row[f] * d,
-                      c->field[f].kind == FIELD_ITEM ? b->item_scale : 1, d, x);
+        row[f] = params_of(p, b->values, p->embedding[f]) +
+                 (size_t)token->row[f] * d;
+        scale[f] = c->field[f].kind == FIELD_ITEM ? b->item_scale : 1;
     }
+    kernels_get()->sum_rows(params_of(p, b->values, p->position) +
+                                (size_t)position * d,
+                            row, scale, c->field_count, d, x);
 }
 
 void behaviour_buckets(const struct behaviour *b, const struct rows *r,
@@ -207,6 +209,20 @@ static void put_keys(const struct behaviour *b, uint32_t l,
     }
 }
 
+/* Contexts are cold: while one query is worked on, the next one's keys and
+ * values of this layer come in. */
+static void prefetch(const struct behaviour *b, uint32_t l,
+                     const struct row *row)
+{
+    const struct behaviour_config *c = &b->params->config;
+    size_t bytes = kv_layer_bytes(c->width, c->kv_bf16);
+    for (uint32_t k = 0; k <= row->position; k += KV_BLOCK) {
+        const uint8_t *from = row->page[k / KV_BLOCK] + l * bytes;
+        for (size_t i = 0; i < bytes; i += CACHE_LINE)
+            __builtin_prefetch(from + i, 0, 2);
+    }
+}
+
 static void attend(const struct behaviour *b, uint32_t l, const struct rows *r,
                    struct activations *a)
 {
@@ -230,6 +246,10 @@ static void attend(const struct behaviour *b, uint32_t l, const struct rows *r,
     for (uint32_t i = 0; i < r->wanted_count; i++) {
         uint32_t from = r->wanted[i];
         const struct row *row = &r->row[from];
+        if (i + 1 < r->wanted_count) {
+            const struct row *next = &r->row[r->wanted[i + 1]];
+            if (next->page != row->page) prefetch(b, l, next);
+        }
         at.page = (const void *const *)row->page;
         at.keys = row->position + 1;
         at.query = a->query + (size_t)i * d;

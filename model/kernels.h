@@ -84,6 +84,13 @@ struct kernels {
     real (*log)(real x);
     /* y += a x, each element one fma */
     void (*add_scaled)(const real *x, real a, size_t count, real *y);
+    /* y = start + sum over i of scale[i] row[i], each element one fma after
+       the other */
+    void (*sum_rows)(const real *start, const real *const *row,
+                     const real *scale, uint32_t count, uint32_t width,
+                     real *y);
+    /* out[i] = x[i] as bf16, to nearest even; x[i] becomes what out[i] says */
+    void (*round_bf16)(real *x, size_t count, uint16_t *out);
     void (*attend)(const struct attention *a);
     /* Looks at count groups from first for up to SCAN_QUERIES queries, until
        one has a hit. Returns how many groups had none before it; hits[q] has

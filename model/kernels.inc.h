@@ -238,6 +238,31 @@ static void add_scaled(const float *x, float scale, size_t count, float *y)
         y[i] = fmaf(x[i], scale, y[i]);
 }
 
+static void sum_rows(const float *start, const float *const *row,
+                     const float *scale, uint32_t count, uint32_t width,
+                     float *y)
+{
+    for (uint32_t i = 0; i < width; i += VEC) {
+        vec sum = vec_load(start + i);
+        for (uint32_t r = 0; r < count; r++)
+            sum = vec_fma(vec_load(row[r] + i), vec_set1(scale[r]), sum);
+        vec_store(y + i, sum);
+    }
+}
+
+/* Values are finite (checked when a model loads), and below the largest
+ * bf16. Integers, which compilers turn into vectors themselves. */
+static void round_bf16(float *x, size_t count, uint16_t *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bits = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000u;
+        out[i] = (uint16_t)(bits >> 16);
+        memcpy(&x[i], &bits, sizeof bits);
+    }
+}
+
 /* ---- GELU ------------------------------------------------------------ */
 
 #define GELU_SCALE 0.797884560802865356f /* sqrt(2 / pi) */
@@ -747,6 +772,8 @@ const struct kernels KERNELS_NAME = {
     .exp = exp_one,
     .log = log_one,
     .add_scaled = add_scaled,
+    .sum_rows = sum_rows,
+    .round_bf16 = round_bf16,
     .attend = attend,
     .scan = scan,
     .score_rows = score_rows,

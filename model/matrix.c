@@ -1,6 +1,7 @@
 #include "matrix.h"
 
 #include "kernels.h"
+#include "params.h"
 
 #include <assert.h>
 #include <cblas.h>
@@ -165,37 +166,17 @@ real matrix_log(real x)
     return kernels_get()->log(x);
 }
 
-/* To nearest, ties to even. Values are finite (checked when a model loads),
- * and below the largest bf16. */
-static uint16_t bf16_of(real x)
-{
-    float f = (float)x;
-    uint32_t bits;
-    memcpy(&bits, &f, sizeof bits);
-    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-static real bf16_value(uint16_t half)
-{
-    uint32_t bits = (uint32_t)half << 16;
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
 void kernels_put(real *kv, uint32_t width, bool bf16, uint8_t *page,
                  size_t layer_offset, uint32_t slot)
 {
     size_t values = (size_t)width * KV_BLOCK + (size_t)slot * width;
     if (bf16) {
         uint16_t *to = (uint16_t *)(void *)(page + layer_offset);
-        for (uint32_t d = 0; d < width; d++) {
-            uint16_t k = bf16_of(kv[d]), v = bf16_of(kv[width + d]);
-            to[(size_t)d * KV_BLOCK + slot] = k;
-            to[values + d] = v;
-            kv[d] = bf16_value(k);
-            kv[width + d] = bf16_value(v);
-        }
+        uint16_t rounded[2 * WIDTH_MAX];
+        kernels_get()->round_bf16(kv, (size_t)2 * width, rounded);
+        for (uint32_t d = 0; d < width; d++)
+            to[(size_t)d * KV_BLOCK + slot] = rounded[d];
+        memcpy(to + values, rounded + width, width * sizeof *to);
     } else {
         real *to = (real *)(void *)(page + layer_offset);
         for (uint32_t d = 0; d < width; d++)

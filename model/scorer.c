@@ -13,7 +13,7 @@
 #include <string.h>
 
 enum {
-    CHUNK_ROWS = 256, /* tokens that move through the layers together */
+    CHUNK_ROWS = 96, /* tokens that move through the layers together */
     SCORER_ALIGN = 64,
 };
 

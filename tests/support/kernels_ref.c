@@ -131,6 +131,37 @@ static void add_scaled(const real *x, real scale, size_t count, real *y)
         y[i] += scale * x[i];
 }
 
+static void sum_rows(const real *start, const real *const *row,
+                     const real *scale, uint32_t count, uint32_t width, real *y)
+{
+    for (uint32_t i = 0; i < width; i++) {
+        y[i] = start[i];
+        for (uint32_t r = 0; r < count; r++)
+            y[i] += scale[r] * row[r][i];
+    }
+}
+
+/* The nearer of the two neighbours; of equally near ones the even. */
+static void round_bf16(real *x, size_t count, uint16_t *out)
+{
+    for (size_t i = 0; i < count; i++) {
+        float f = (float)x[i], below, above;
+        uint32_t bits, up;
+        memcpy(&bits, &f, sizeof bits);
+        bits &= 0xffff0000u;
+        up = bits + 0x10000u;
+        memcpy(&below, &bits, sizeof below);
+        memcpy(&above, &up, sizeof above);
+        if (fabs((double)f - above) < fabs((double)f - below) ||
+            (fabs((double)f - above) == fabs((double)f - below) &&
+             (bits >> 16 & 1)))
+            bits = up;
+        out[i] = (uint16_t)(bits >> 16);
+        memcpy(&f, &bits, sizeof f);
+        x[i] = f;
+    }
+}
+
 /* Element of a page's K (half 0) or V (half 1). */
 static double kv_at(const struct attention *a, uint32_t key, uint32_t column,
                     uint32_t half)
@@ -259,6 +290,8 @@ const struct kernels kernels_ref = {
     .exp = exp_one,
     .log = log_one,
     .add_scaled = add_scaled,
+    .sum_rows = sum_rows,
+    .round_bf16 = round_bf16,
     .attend = attend,
     .scan = scan,
     .score_rows = score_rows,

@@ -123,6 +123,35 @@ static size_t run_single(const struct kernels *k, struct source *s, float *out)
     return 3 * count;
 }
 
+static size_t run_sum_rows(const struct kernels *k, struct source *s,
+                           float *out)
+{
+    uint32_t width = 8 * (1 + pick_below(s, 12)), count = pick_below(s, 7);
+    float *x = pick_many(s, (size_t)8 * width), scale[7];
+    const float *row[7];
+    for (uint32_t i = 0; i < count; i++) {
+        row[i] = x + (size_t)(i + 1) * width;
+        scale[i] = pick(s);
+    }
+    k->sum_rows(x, row, scale, count, width, out);
+    free(x);
+    return width;
+}
+
+static size_t run_round(const struct kernels *k, struct source *s, float *out)
+{
+    size_t count = 1 + pick_below(s, 100);
+    uint16_t half[100];
+    for (size_t i = 0; i < count; i++)
+        out[i] = pick(s);
+    /* Ties: exactly between an even and an odd neighbour. */
+    out[0] = pick_below(s, 2) ? 0x1.01p0f : -0x1.03p0f;
+    k->round_bf16(out, count, half);
+    for (size_t i = 0; i < count; i++)
+        out[count + i] = half[i];
+    return 2 * count;
+}
+
 static size_t run_attend(const struct kernels *k, struct source *s, float *out)
 {
     uint32_t heads = 1 + pick_below(s, 4);
@@ -259,6 +288,8 @@ static const struct {
     {"norm", run_norm, 1e-4},
     {"softmax", run_softmax, 1e-5},
     {"exp, log, add", run_single, 1e-6}, /* of the value */
+    {"sum_rows", run_sum_rows, 1e-5},
+    {"round_bf16", run_round, 0},
     {"attend", run_attend, 1e-4},
     {"time_buckets", run_buckets, 0},
     {"scan", run_scan, 0},
