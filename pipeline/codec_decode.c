@@ -29,7 +29,12 @@ static bool fault(struct run *r, const char *what)
     return false;
 }
 
-static bool varint(struct run *r, int64_t *out)
+static int64_t unzigzag(uint64_t bits)
+{
+    return (int64_t)(bits >> 1) ^ -(int64_t)(bits & 1);
+}
+
+static bool varint_long(struct run *r, int64_t *out)
 {
     const uint8_t *p = r->at;
     uint64_t bits = 0;
@@ -41,10 +46,18 @@ static bool varint(struct run *r, int64_t *out)
         bits |= (byte & 0x7f) << shift;
         if (byte & 0x80) continue;
         r->at = p;
-        *out = (int64_t)(bits >> 1) ^ -(int64_t)(bits & 1);
+        *out = unzigzag(bits);
         return true;
     }
     return fault(r, "a number longer than 64 bits");
+}
+
+/* Most are lengths and indexes of one byte. */
+static inline bool varint(struct run *r, int64_t *out)
+{
+    if (r->at == r->end || *r->at & 0x80) return varint_long(r, out);
+    *out = unzigzag(*r->at++);
+    return true;
 }
 
 static bool varint32(struct run *r, int64_t *out)
