@@ -498,10 +498,12 @@ enum rc decoder_compile(struct decoder **out, const struct schema *writer,
                         const struct schema *reader, struct err *e)
 {
     struct compiler c = {.d = calloc(1, sizeof *c.d), .e = e};
-    enum rc rc = RC_STOP;
+    enum rc rc;
+    uint32_t first;
     *out = NULL;
     if (!c.d) return ERR(e, RC_STOP, "out of memory for a decoder");
-    rc = resolve(&c, writer->root, reader->root, &c.d->root);
+    rc = ops_take(&c, 1, &first); /* so that there is always an array */
+    if (rc == RC_OK) rc = resolve(&c, writer->root, reader->root, &c.d->root);
     if (rc == RC_OK) rc = skip(&c, writer->root, &c.d->skip);
     free(c.pairs);
     if (rc != RC_OK) {

@@ -15,21 +15,36 @@
 enum { EVENTS = 4096, BYTES = 256, ROUNDS = 9, TAPE_MAX = 64, BATCH = 256 };
 
 #define FIELD(name, type) "{\"name\":\"" name "\",\"type\":" type "}"
-#define MILLIS "{\"type\":\"long\",\"logicalType\":\"timestamp-millis\"}"
+#define MILLIS            "{\"type\":\"long\",\"logicalType\":\"timestamp-millis\"}"
 static const char SCHEMA[] =
-    "{\"type\":\"record\",\"name\":\"T\",\"fields\":["
-    FIELD("event_id", "\"string\"") "," FIELD("user_id", "\"string\"") ","
-    FIELD("item_id", "\"string\"") "," FIELD("time", MILLIS) ","
-    FIELD("amount", "\"double\"") "," FIELD("category", "\"string\"") ","
-    FIELD("channel", "[\"null\",\"string\"]") ","
-    FIELD("type", "\"string\"") "]}";
+    "{\"type\":\"record\",\"name\":\"T\",\"fields\":[" FIELD("event_id", "\"str"
+                                                                         "ing"
+                                                                         "\"") "," FIELD("user_id", "\"string\"") "," FIELD(
+        "item_id",
+        "\"string\"") "," FIELD("time",
+                                MILLIS) "," FIELD("amount",
+                                                  "\"double\"") "," FIELD("cate"
+                                                                          "gor"
+                                                                          "y",
+                                                                          "\"st"
+                                                                          "ring"
+                                                                          "\"") "," FIELD("channel",
+                                                                                          "[\"null\",\"string\"]") "," FIELD("type",
+                                                                                                                             "\"string\"") "]}";
 /* Two fields the other way round, two not wanted, one with a default. */
 static const char READER[] =
-    "{\"type\":\"record\",\"name\":\"T\",\"fields\":["
-    FIELD("user_id", "\"string\"") "," FIELD("event_id", "\"string\"") ","
-    FIELD("item_id", "\"string\"") "," FIELD("time", MILLIS) ","
-    FIELD("amount", "\"double\"") "," FIELD("category", "\"string\"") ","
-    "{\"name\":\"country\",\"type\":\"string\",\"default\":\"\"}]}";
+    "{\"type\":\"record\",\"name\":\"T\",\"fields\":[" FIELD("user_id", "\"stri"
+                                                                        "ng\"") "," FIELD(
+        "event_id",
+        "\"string\"") "," FIELD("item_id",
+                                "\"string\"") "," FIELD("time",
+                                                        MILLIS) "," FIELD("amou"
+                                                                          "nt",
+                                                                          "\"do"
+                                                                          "uble"
+                                                                          "\"") "," FIELD("category",
+                                                                                          "\"string\"") ","
+                                                                                                        "{\"name\":\"country\",\"type\":\"string\",\"default\":\"\"}]}";
 
 static uint8_t g_bytes[EVENTS][BYTES];
 static struct slice g_messages[EVENTS];
@@ -45,8 +60,8 @@ static void need(enum rc rc)
 
 static void put_text(struct tape *t, const char *text)
 {
-    t->at[t->count++] = (struct datum){
-        .kind = DATUM_STRING, .span = 1, .s = slice_str(text)};
+    t->at[t->count++] =
+        (struct datum){.kind = DATUM_STRING, .span = 1, .s = slice_str(text)};
 }
 
 static void message_make(const struct schema *s, uint32_t i)
@@ -58,7 +73,8 @@ static void message_make(const struct schema *s, uint32_t i)
     (void)snprintf(id, sizeof id, "%016llx-%016llx-%04x", (unsigned long long)r,
                    (unsigned long long)draw(1, i, 1), i);
     (void)snprintf(user, sizeof user, "user-%06u", (unsigned)(r % 10000));
-    (void)snprintf(item, sizeof item, "merchant-%u", (unsigned)(r >> 40) % 2000);
+    (void)snprintf(item, sizeof item, "merchant-%u",
+                   (unsigned)(r >> 40) % 2000);
     t.at[t.count++] = (struct datum){.kind = DATUM_RECORD, .count = 8};
     put_text(&t, id);
     put_text(&t, user);
@@ -85,7 +101,8 @@ static double now_ns(void)
 static void report(const char *what, double best_ns)
 {
     size_t bytes = 0;
-    for (uint32_t i = 0; i < EVENTS; i++) bytes += g_messages[i].len;
+    for (uint32_t i = 0; i < EVENTS; i++)
+        bytes += g_messages[i].len;
     (void)printf("%s,%.0f,%.1f\n", what, (double)bytes / EVENTS,
                  best_ns / EVENTS);
 }
@@ -178,7 +195,8 @@ int main(void)
     struct schema *s, *reader;
     need(schema_parse(&s, slice_str(SCHEMA), &g_e));
     need(schema_parse(&reader, slice_str(READER), &g_e));
-    for (uint32_t i = 0; i < EVENTS; i++) message_make(s, i);
+    for (uint32_t i = 0; i < EVENTS; i++)
+        message_make(s, i);
     (void)printf("what,bytes,ns_per_event\n");
     bench_decode("decode", s, s);
     bench_decode("decode_resolved", s, reader);
