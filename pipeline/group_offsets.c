@@ -4,9 +4,8 @@
 
 enum { ANSWER_WAIT_MS = 30000 };
 
-static rd_kafka_topic_partition_list_t *list_of(const char *topic,
-                                                const int64_t *to,
-                                                uint32_t count)
+static rd_kafka_topic_partition_list_t *
+list_of(const char *topic, const int64_t *to, uint32_t count)
 {
     rd_kafka_topic_partition_list_t *list =
         rd_kafka_topic_partition_list_new((int)count);
@@ -70,8 +69,9 @@ static enum rc group_of(rd_kafka_event_t *answer, const char *doing,
         break;
     }
     if (count != 1)
-        return ERR(e, RC_STOP, "group %s, topic %s: %s: an answer about %zu "
-                               "groups",
+        return ERR(e, RC_STOP,
+                   "group %s, topic %s: %s: an answer about %zu "
+                   "groups",
                    group, topic, doing, count);
     error = rd_kafka_group_result_error(groups[0]);
     *out = groups[0];
@@ -128,17 +128,16 @@ static enum rc read_committed(rd_kafka_t *rk, const char *group,
     return rc;
 }
 
-enum rc group_offsets_read(rd_kafka_t *rk, const char *group,
-                           const char *topic, struct group_offset *out,
-                           uint32_t count, struct err *e)
+enum rc group_offsets_read(rd_kafka_t *rk, const char *group, const char *topic,
+                           struct group_offset *out, uint32_t count,
+                           struct err *e)
 {
     for (uint32_t i = 0; i < count; i++) {
         rd_kafka_resp_err_t error;
         out[i] = (struct group_offset){.committed = -1};
-        error = rd_kafka_query_watermark_offsets(rk, topic, (int32_t)i,
-                                                 &out[i].log_start,
-                                                 &out[i].log_end,
-                                                 ANSWER_WAIT_MS);
+        error = rd_kafka_query_watermark_offsets(
+            rk, topic, (int32_t)i, &out[i].log_start, &out[i].log_end,
+            ANSWER_WAIT_MS);
         if (error)
             return ERR(e, kafka_error_rc(error),
                        "topic %s, partition %u: reading where it starts and "

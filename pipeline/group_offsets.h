@@ -18,9 +18,9 @@ struct group_offset {
 };
 
 /* out: (count), by partition. */
-enum rc group_offsets_read(rd_kafka_t *rk, const char *group,
-                           const char *topic, struct group_offset *out,
-                           uint32_t count, struct err *e) MUST_USE;
+enum rc group_offsets_read(rd_kafka_t *rk, const char *group, const char *topic,
+                           struct group_offset *out, uint32_t count,
+                           struct err *e) MUST_USE;
 /* Afterwards the group has never committed here. One that is not there, or
  * has no offsets, is left as it is. */
 enum rc group_offsets_delete(rd_kafka_t *rk, const char *group,

@@ -27,8 +27,8 @@ enum {
     EVENT_FIXED_BYTES = 8 + 8 + 8 + 4,
     ITEM_AT = EVENT_FIXED_BYTES, /* the first of those that may be left out */
     CAPACITY_FIRST = 4,
-    FIELDS_STORED = TRAIN_ITEM | TRAIN_TYPE | TRAIN_CATEGORY | TRAIN_CHANNEL |
-                    TRAIN_AMOUNT,
+    FIELDS_STORED =
+        TRAIN_ITEM | TRAIN_TYPE | TRAIN_CATEGORY | TRAIN_CHANNEL | TRAIN_AMOUNT,
 };
 
 /* 2^64 events of PAST_AMOUNT_MAX. */
@@ -147,9 +147,10 @@ static void freeze_amount(const struct history_shape *s, struct history *h,
     ev->amount_log_ratio = 0;
     if (ev->flags & PAST_NO_AMOUNT) return;
     if (h->amount_count > 0)
-        ev->amount_log_ratio = (float)(
-            signed_log((double)ev->amount / scale) -
-            signed_log((double)h->amount_sum / (double)h->amount_count / scale));
+        ev->amount_log_ratio =
+            (float)(signed_log((double)ev->amount / scale) -
+                    signed_log((double)h->amount_sum / (double)h->amount_count /
+                               scale));
     h->amount_count++;
     h->amount_sum += ev->amount;
 }
@@ -163,7 +164,8 @@ static void freeze_time(struct history *h, struct past_event *ev)
     } else if (!(ev->flags & PAST_NO_TIME)) {
         if (ev->time_ms < h->newest_time_ms)
             ev->flags |= PAST_LATE;
-        else if (__builtin_sub_overflow(ev->time_ms, h->newest_time_ms, &gap_ms))
+        else if (__builtin_sub_overflow(ev->time_ms, h->newest_time_ms,
+                                        &gap_ms))
             gap_ms = INT64_MAX;
     }
     ev->gap_ms = gap_ms;
@@ -241,7 +243,8 @@ static enum rc decode_head(const struct history_shape *s, struct history *h,
                            struct reader *r, struct err *e)
 {
     uint8_t version = read_u8(r);
-    uint8_t fields = read_u8(r), numbers = read_u8(r), categoricals = read_u8(r);
+    uint8_t fields = read_u8(r), numbers = read_u8(r),
+            categoricals = read_u8(r);
     h->count = read_u32(r);
     h->events_total = read_u64(r);
     h->applied_offset = read_i64(r);

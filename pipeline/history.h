@@ -22,12 +22,12 @@
 #include "slice.h"
 
 struct history_shape {
-    uint32_t events_max;   /* history.events */
-    uint32_t fields;       /* enum train_field bits: what the mapping fills */
+    uint32_t events_max; /* history.events */
+    uint32_t fields;     /* enum train_field bits: what the mapping fills */
     uint32_t numbers, categoricals; /* extras stored */
     uint32_t amount_scale;
-    struct pool *pool;     /* where blocks come from; NULL: malloc */
-    uint32_t stride;       /* bytes a packed event takes; by history_shape_init */
+    struct pool *pool; /* where blocks come from; NULL: malloc */
+    uint32_t stride;   /* bytes a packed event takes; by history_shape_init */
 };
 void history_shape_init(struct history_shape *s);
 
@@ -39,8 +39,8 @@ struct history {
     __int128 amount_sum;    /* of their scaled amounts */
     uint32_t count;         /* kept */
     uint32_t capacity;
-    uint32_t first;         /* the oldest; 0 until capacity is events_max */
-    uint8_t *packed;        /* (capacity, stride) */
+    uint32_t first;  /* the oldest; 0 until capacity is events_max */
+    uint8_t *packed; /* (capacity, stride) */
 };
 
 void history_init(struct history *h);
@@ -69,7 +69,8 @@ static inline uint64_t history_start(uint64_t n, uint32_t window)
 /* Stored bytes; the layout is in history.c and tests/golden holds examples
  * of every version. Damaged or newer bytes, or those of another shape:
  * RC_STOP, and *h is empty. */
-size_t history_encoded_size(const struct history_shape *s, const struct history *h);
+size_t history_encoded_size(const struct history_shape *s,
+                            const struct history *h);
 size_t history_encode(const struct history_shape *s, const struct history *h,
                       uint8_t *out);
 enum rc history_decode(const struct history_shape *s, struct history *h,

@@ -21,9 +21,9 @@ enum {
 struct page {
     uint32_t newer, older; /* pages of the class with a free block */
     uint16_t class;
-    uint16_t used;   /* blocks out */
-    uint16_t fresh;  /* blocks from here on were never out */
-    uint16_t free;   /* first of those given back */
+    uint16_t used;  /* blocks out */
+    uint16_t fresh; /* blocks from here on were never out */
+    uint16_t free;  /* first of those given back */
 };
 
 struct pool {
@@ -31,8 +31,8 @@ struct pool {
     size_t reserved;
     struct page *pages;
     uint32_t page_count, pages_touched;
-    uint32_t free_page;        /* list by older */
-    uint32_t partly[CLASSES];  /* pages of the class with a free block */
+    uint32_t free_page;       /* list by older */
+    uint32_t partly[CLASSES]; /* pages of the class with a free block */
     size_t used;
     uint64_t mallocs;
 };
@@ -46,8 +46,8 @@ static uint32_t class_of(size_t size)
         power *= 2;
         class += STEPS;
     }
-    return class + (uint32_t)((size - power + power / STEPS - 1) /
-                              (power / STEPS));
+    return class +
+           (uint32_t)((size - power + power / STEPS - 1) / (power / STEPS));
 }
 
 static size_t class_bytes(uint32_t class)
@@ -134,7 +134,8 @@ static uint32_t page_take(struct pool *p, uint32_t class)
         index = p->pages_touched++;
     else
         return NO_PAGE;
-    p->pages[index] = (struct page){.class = (uint16_t) class, .free = NO_BLOCK};
+    p->pages[index] =
+        (struct page){.class = (uint16_t) class, .free = NO_BLOCK};
     partly_add(p, index);
     return index;
 }
@@ -143,8 +144,9 @@ static void *from_malloc(struct pool *p, size_t size)
 {
     void *block = malloc(size);
     if (!block) {
-        (void)fprintf(stderr, "millrace: out of memory for users' rows (%zu "
-                              "bytes); lower state.cache or model.cache\n",
+        (void)fprintf(stderr,
+                      "millrace: out of memory for users' rows (%zu "
+                      "bytes); lower state.cache or model.cache\n",
                       size);
         abort();
     }

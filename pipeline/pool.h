@@ -20,7 +20,8 @@
 enum { POOL_PAGE_BYTES = 64 << 10 };
 
 struct pool;
-enum rc pool_new(struct pool **out, size_t reserve_bytes, struct err *e) MUST_USE;
+enum rc pool_new(struct pool **out, size_t reserve_bytes,
+                 struct err *e) MUST_USE;
 void pool_free(struct pool *p); /* and every block that is still out */
 
 /* A block of at least size bytes, aligned to 16; never NULL: a machine out
@@ -31,7 +32,7 @@ void pool_give(struct pool *p, void *block, size_t size);
 /* What a block of this size takes. */
 size_t pool_block_bytes(size_t size);
 
-size_t pool_used(const struct pool *p);     /* blocks out, rounded */
+size_t pool_used(const struct pool *p);      /* blocks out, rounded */
 uint64_t pool_mallocs(const struct pool *p); /* calls of malloc, ever */
 
 #endif

@@ -312,9 +312,10 @@ static enum rc load_row(struct state *st, struct user_state *us,
     struct slice user = slice_of(us->key, us->key_len);
     if (!bytes.ptr) return RC_OK; /* never seen */
     if (user_row_decode(&st->options.history, &st->options.windows, user, bytes,
-                   &us->history, us->windows, e) != RC_OK)
-        return err_context(e, "state of partition %d, user %.*s (damaged; "
-                              "`millrace reset` builds it anew from the log)",
+                        &us->history, us->windows, e) != RC_OK)
+        return err_context(e,
+                           "state of partition %d, user %.*s (damaged; "
+                           "`millrace reset` builds it anew from the log)",
                            us->partition->id, (int)user.len,
                            (const char *)user.ptr);
     if (us->history.applied_offset >= us->partition->store->meta.applied)
@@ -364,7 +365,8 @@ static enum rc load_all(struct state *st, struct err *e)
     enum rc rc = RC_OK;
     for (uint32_t i = 0; i < st->partition_count; i++) {
         struct err later;
-        enum rc one = load_missing(st, st->partitions[i], rc == RC_OK ? e : &later);
+        enum rc one =
+            load_missing(st, st->partitions[i], rc == RC_OK ? e : &later);
         if (rc == RC_OK) rc = one;
     }
     trim(st);

@@ -25,21 +25,21 @@
 struct user_state {
     struct history history;
     struct windows *windows;
-    struct context *context;     /* the scorer's; NULL: not cached */
-    int64_t listed_ms;           /* event time of the newest list made under
-                                    recommend.when = interval; INT64_MIN:
-                                    none. A fold like the rest: stored. */
-    uint64_t batch;              /* the stage's: the batch that touched the
-                                    row last; never stored */
+    struct context *context; /* the scorer's; NULL: not cached */
+    int64_t listed_ms;       /* event time of the newest list made under
+                                recommend.when = interval; INT64_MIN:
+                                none. A fold like the rest: stored. */
+    uint64_t batch;          /* the stage's: the batch that touched the
+                                row last; never stored */
     struct partition *partition;
     uint64_t hash;
     uint32_t key_len;
     /* The rest belongs to state.c. */
     bool dirty, loading;
-    int64_t dirty_since;         /* oldest offset not in the store */
-    int64_t dirty_at_ms;         /* by the wall clock: when to write it */
-    size_t bytes;                /* of memory, when last touched */
-    uint64_t used_batch;         /* the last batch that recalled it */
+    int64_t dirty_since; /* oldest offset not in the store */
+    int64_t dirty_at_ms; /* by the wall clock: when to write it */
+    size_t bytes;        /* of memory, when last touched */
+    uint64_t used_batch; /* the last batch that recalled it */
     struct user_state *hash_next;
     struct user_state *older, *newer; /* clean: by use. Dirty: by dirty_since
                                          within the partition */
@@ -71,7 +71,7 @@ struct state_options {
      * its scorer, which outlives the state. NULL: no row has one. */
     void (*forget)(struct scorer *scorer, struct context **context);
     struct scorer *scorer;
-    const char *stage;          /* names the column families */
+    const char *stage; /* names the column families */
     const char *topic;
 };
 /* store NULL: rows live in memory only (replay, train). */
@@ -101,8 +101,10 @@ enum rc state_open_partition(struct state *st, uint32_t input, int32_t id,
  * still folding below it); else discard what is not in the store (lost). */
 enum rc state_close_partition(struct state *st, struct partition *p, bool keep,
                               struct err *e) MUST_USE;
-struct partition *state_partition(const struct state *st, uint32_t input, int32_t id);
-uint32_t state_partitions(const struct state *st, struct partition **out, uint32_t max);
+struct partition *state_partition(const struct state *st, uint32_t input,
+                                  int32_t id);
+uint32_t state_partitions(const struct state *st, struct partition **out,
+                          uint32_t max);
 
 /* Fills b->users for every event that is not bad, and pins those rows until
  * the next call: from memory, or one multi-get per partition for all that

@@ -3,8 +3,8 @@
 #ifndef MILLRACE_STATE_INSIDE_H
 #define MILLRACE_STATE_INSIDE_H
 
-#include "user_row.h"
 #include "state.h"
+#include "user_row.h"
 
 enum { CHECKPOINT_CHUNK_ROWS = 512 };
 
@@ -33,15 +33,15 @@ struct state {
     uint64_t dirty_rows;
     size_t dirty_bytes;
     uint64_t batch_number;
-    int64_t now_ms;            /* as of the last recall or checkpoint */
-    int64_t checkpoint_at_ms;  /* when the last slice was written */
+    int64_t now_ms;           /* as of the last recall or checkpoint */
+    int64_t checkpoint_at_ms; /* when the last slice was written */
 
     struct store_reads *reads; /* for up to reads_max misses at once */
     struct slice *keys, *values;
     struct user_state **loading;
     uint32_t reads_max;
     struct store_writes *writes;
-    uint8_t *row_bytes;        /* one encoded row */
+    uint8_t *row_bytes; /* one encoded row */
     size_t row_bytes_max;
 
     uint64_t hits_total, misses_total, rows_written_total, evictions_total;

@@ -16,7 +16,7 @@
 /* --- on assignment ----------------------------------------------------- */
 
 /* Ends a message about a partition that cannot go on. */
-#define RESET_ADVICE \
+#define RESET_ADVICE                                                           \
     "`millrace reset` builds offsets and state anew from the log"
 
 /* Is the store's record of this cluster, topic and configuration? */
@@ -54,11 +54,11 @@ static enum rc check_order(const char *name, const struct family_meta *m,
                    "no committed offset; " RESET_ADVICE,
                    name, (long long)m->applied);
     if (m->applied > committed)
-        return ERR(e, RC_STOP,
-                   "state of %s: holds events up to %lld, the group has "
-                   "committed only up to %lld: the store leads the log; "
-                   RESET_ADVICE,
-                   name, (long long)m->applied, (long long)committed);
+        return ERR(
+            e, RC_STOP,
+            "state of %s: holds events up to %lld, the group has "
+            "committed only up to %lld: the store leads the log; " RESET_ADVICE,
+            name, (long long)m->applied, (long long)committed);
     if (m->checkpoint < log->log_start)
         return ERR(e, RC_STOP,
                    "state of %s: needs the log from offset %lld, which starts "
@@ -98,8 +98,7 @@ static enum rc check_committed(const char *name,
 
 /* Compares log and store, and sets where p stands. */
 static enum rc place(struct state *st, const char *name, struct partition *p,
-                     const struct partition_log *log, bool found,
-                     struct err *e)
+                     const struct partition_log *log, bool found, struct err *e)
 {
     struct family_meta *m = &p->store->meta;
     TRY(check_committed(name, log, e));
@@ -186,8 +185,7 @@ uint32_t state_partitions(const struct state *st, struct partition **out,
 
 /* --- writing behind ---------------------------------------------------- */
 
-static enum rc write_row(struct state *st, struct user_state *us,
-                         struct err *e)
+static enum rc write_row(struct state *st, struct user_state *us, struct err *e)
 {
     const struct history_shape *hs = &st->options.history;
     const struct windows_shape *ws = &st->options.windows;
@@ -198,10 +196,11 @@ static enum rc write_row(struct state *st, struct user_state *us,
         st->row_bytes_max = 2 * size;
         st->row_bytes = malloc(st->row_bytes_max);
         if (!st->row_bytes)
-            return ERR(e, RC_STOP, "users' rows: no memory for one of %zu bytes",
-                       size);
+            return ERR(e, RC_STOP,
+                       "users' rows: no memory for one of %zu bytes", size);
     }
-    (void)user_row_encode(hs, ws, user, &us->history, us->windows, st->row_bytes);
+    (void)user_row_encode(hs, ws, user, &us->history, us->windows,
+                          st->row_bytes);
     store_writes_row(st->writes, us->partition->store->family, user,
                      slice_of(st->row_bytes, size));
     return RC_OK;
@@ -232,13 +231,13 @@ static enum rc write_oldest(struct state *st, struct partition *p,
 
 /* In steps, so that a write batch stays small. One step also where there is
  * no row to write, so that a stretch of bad events moves the checkpoint. */
-static enum rc write_some(struct state *st, struct partition *p,
-                          uint64_t count, struct err *e)
+static enum rc write_some(struct state *st, struct partition *p, uint64_t count,
+                          struct err *e)
 {
     if (count == 0 && p->store->meta.checkpoint >= p->next) return RC_OK;
     do {
-        uint64_t step = count < CHECKPOINT_CHUNK_ROWS ? count
-                                                      : CHECKPOINT_CHUNK_ROWS;
+        uint64_t step =
+            count < CHECKPOINT_CHUNK_ROWS ? count : CHECKPOINT_CHUNK_ROWS;
         TRY(write_oldest(st, p, step, e));
         count -= step;
     } while (count > 0);
@@ -265,8 +264,8 @@ static uint64_t slice_rows(const struct state *st, const struct partition *p)
 
 enum rc state_checkpoint(struct state *st, bool all, struct err *e)
 {
-    uint64_t left = state_full(st) ? st->dirty_rows
-                                   : st->options.checkpoint_rows;
+    uint64_t left =
+        state_full(st) ? st->dirty_rows : st->options.checkpoint_rows;
     if (!st->store) return RC_OK;
     st->now_ms = state_clock_ms();
     for (uint32_t i = 0; i < st->partition_count; i++) {

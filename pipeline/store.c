@@ -178,7 +178,8 @@ static void set_options(struct store *s, size_t memory_bytes)
     rocksdb_block_based_table_options_t *table =
         rocksdb_block_based_options_create();
     rocksdb_options_t *o = s->options = rocksdb_options_create();
-    size_t wal_bytes = memory_bytes > WAL_BYTES_MIN ? memory_bytes : WAL_BYTES_MIN;
+    size_t wal_bytes =
+        memory_bytes > WAL_BYTES_MIN ? memory_bytes : WAL_BYTES_MIN;
     s->cache = rocksdb_cache_create_lru(memory_bytes / 2);
     rocksdb_block_based_options_set_block_cache(table, s->cache);
     rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
@@ -244,7 +245,7 @@ static enum rc open_families(struct store *s, const char *path, char **names,
 static enum rc open_database(struct store *s, struct err *e)
 {
     char path[PATH_MAX_BYTES + 16], current[PATH_MAX_BYTES + 32];
-    char *fresh[] = {(char *)(uintptr_t)"default"}, *error = NULL;
+    char *fresh[] = {(char *)(uintptr_t) "default"}, *error = NULL;
     char **names;
     size_t count;
     enum rc rc;
@@ -547,7 +548,8 @@ enum rc store_drop_topic(struct store *s, const char *stage, const char *topic,
                          uint32_t *dropped, struct err *e)
 {
     char start[STORE_NAME_MAX];
-    size_t length = (size_t)snprintf(start, sizeof start, "%s/%s/", stage, topic);
+    size_t length =
+        (size_t)snprintf(start, sizeof start, "%s/%s/", stage, topic);
     struct family *f = s->families, *next;
     *dropped = 0;
     for (; f; f = next) {
@@ -661,8 +663,9 @@ enum rc store_get(struct store *s, struct family *f, struct store_reads *r,
                                  r->key_sizes, r->values, r->errors, false);
     for (uint32_t i = 0; i < count; i++) {
         size_t len = 0;
-        const char *ptr =
-            r->values[i] ? rocksdb_pinnableslice_value(r->values[i], &len) : NULL;
+        const char *ptr = r->values[i]
+                              ? rocksdb_pinnableslice_value(r->values[i], &len)
+                              : NULL;
         values[i] = slice_of(ptr, len);
         if (!r->errors[i]) continue;
         if (first_error)
@@ -754,8 +757,7 @@ enum rc store_each_row(struct store *s, const char *name, store_row_fn *fn,
     const struct family *f = family_find(s, name);
     rocksdb_iterator_t *it;
     enum rc rc;
-    if (!f)
-        return ERR(e, RC_STOP, "state in %s: no family %s", s->dir, name);
+    if (!f) return ERR(e, RC_STOP, "state in %s: no family %s", s->dir, name);
     it = rocksdb_create_iterator_cf(s->db, s->reading, f->handle);
     rc = each_row(s, it, fn, user, e);
     rocksdb_iter_destroy(it);

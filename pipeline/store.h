@@ -23,14 +23,16 @@ enum { STORE_NAME_MAX = 512, STORE_TEXT_MAX = 256 };
 struct store;
 struct store_options {
     const char *dir;
-    size_t memory_bytes;    /* write buffers and block cache */
-    uint64_t keep_ms;       /* state.keep; 0: for ever */
-    bool read_only;         /* beside a running process: nothing is written,
-                               and what it writes later is not seen */
+    size_t memory_bytes; /* write buffers and block cache */
+    uint64_t keep_ms;    /* state.keep; 0: for ever */
+    bool read_only;      /* beside a running process: nothing is written,
+                            and what it writes later is not seen */
 };
-enum rc store_open(struct store **out, const struct store_options *o, struct err *e) MUST_USE;
+enum rc store_open(struct store **out, const struct store_options *o,
+                   struct err *e) MUST_USE;
 void store_close(struct store *s); /* every family released before */
-const char *store_instance(const struct store *s); /* "" when read-only and none */
+const char *
+store_instance(const struct store *s); /* "" when read-only and none */
 
 /* "users/transactions/3". */
 enum rc store_family_name(char out[STORE_NAME_MAX], const char *stage,
@@ -43,9 +45,9 @@ struct family_meta {
     char cluster_id[STORE_TEXT_MAX];
     char shape[STORE_TEXT_MAX]; /* of the rows: the options that made them */
     uint32_t partitions;
-    int64_t checkpoint;   /* every event before it is in the rows */
-    int64_t applied;      /* no row holds an event at or after it */
-    int64_t released_ms;  /* wall clock, since when nobody owns it; 0: owned */
+    int64_t checkpoint;  /* every event before it is in the rows */
+    int64_t applied;     /* no row holds an event at or after it */
+    int64_t released_ms; /* wall clock, since when nobody owns it; 0: owned */
 };
 
 /* The wall clock of released_ms. */
@@ -55,7 +57,8 @@ struct family;
 /* The family of this name, made if it is not there. found: its metadata has
  * been written before. RC_AGAIN while another worker holds it. */
 enum rc store_acquire(struct store *s, const char *name, struct family **out,
-                      struct family_meta *meta, bool *found, struct err *e) MUST_USE;
+                      struct family_meta *meta, bool *found,
+                      struct err *e) MUST_USE;
 void store_release(struct store *s, struct family *f);
 enum rc store_put_meta(struct store *s, struct family *f,
                        const struct family_meta *meta, struct err *e) MUST_USE;

@@ -13,17 +13,17 @@ static uint64_t checksum(struct slice user, const uint8_t *bytes, size_t len)
 }
 
 size_t user_row_encoded_size(const struct history_shape *hs,
-                        const struct windows_shape *ws,
-                        const struct history *h, const struct windows *w)
+                             const struct windows_shape *ws,
+                             const struct history *h, const struct windows *w)
 {
     return HEAD_BYTES + history_encoded_size(hs, h) +
            windows_encoded_size(ws, w) + CHECKSUM_BYTES;
 }
 
 size_t user_row_encode(const struct history_shape *hs,
-                  const struct windows_shape *ws, struct slice user,
-                  const struct history *h, const struct windows *w,
-                  uint8_t *out)
+                       const struct windows_shape *ws, struct slice user,
+                       const struct history *h, const struct windows *w,
+                       uint8_t *out)
 {
     uint8_t *to = put_u32(out, VERSION); /* and three zeros */
     to = put_u32(to, (uint32_t)history_encoded_size(hs, h));
@@ -49,9 +49,9 @@ enum rc user_row_verify(struct slice user, struct slice in, struct err *e)
 }
 
 enum rc user_row_decode(const struct history_shape *hs,
-                   const struct windows_shape *ws, struct slice user,
-                   struct slice in, struct history *h, struct windows *w,
-                   struct err *e)
+                        const struct windows_shape *ws, struct slice user,
+                        struct slice in, struct history *h, struct windows *w,
+                        struct err *e)
 {
     struct reader r;
     struct slice history;

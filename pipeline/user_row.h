@@ -17,20 +17,21 @@
 #include "windows.h"
 
 size_t user_row_encoded_size(const struct history_shape *hs,
-                        const struct windows_shape *ws,
-                        const struct history *h, const struct windows *w);
+                             const struct windows_shape *ws,
+                             const struct history *h, const struct windows *w);
 size_t user_row_encode(const struct history_shape *hs,
-                  const struct windows_shape *ws, struct slice user,
-                  const struct history *h, const struct windows *w,
-                  uint8_t *out);
+                       const struct windows_shape *ws, struct slice user,
+                       const struct history *h, const struct windows *w,
+                       uint8_t *out);
 
 /* h and w are empty before, and after a failure. */
 enum rc user_row_decode(const struct history_shape *hs,
-                   const struct windows_shape *ws, struct slice user,
-                   struct slice in, struct history *h, struct windows *w,
-                   struct err *e) MUST_USE;
+                        const struct windows_shape *ws, struct slice user,
+                        struct slice in, struct history *h, struct windows *w,
+                        struct err *e) MUST_USE;
 
 /* The checksum alone: does this row belong to this user, undamaged? */
-enum rc user_row_verify(struct slice user, struct slice in, struct err *e) MUST_USE;
+enum rc user_row_verify(struct slice user, struct slice in,
+                        struct err *e) MUST_USE;
 
 #endif

@@ -45,7 +45,7 @@ struct tile {
 
 struct windows {
     uint64_t events_total;
-    int64_t newest_time_ms; /* INT64_MIN: no event yet */
+    int64_t newest_time_ms;          /* INT64_MIN: no event yet */
     uint32_t first, count, capacity; /* points [first, first + count) */
     uint32_t tile_count, window_count;
     struct point *points;
@@ -53,7 +53,7 @@ struct windows {
     struct window {
         struct aggregate running;
         uint32_t cursor; /* index into points */
-    } at[]; /* (window_count) */
+    } at[];              /* (window_count) */
 };
 
 /* --- aggregates -------------------------------------------------------- */
@@ -95,7 +95,8 @@ static uint32_t window_count(const struct windows_shape *s)
 static int64_t horizon(int64_t now_ms, int64_t length_ms)
 {
     int64_t at_ms;
-    return __builtin_sub_overflow(now_ms, length_ms, &at_ms) ? INT64_MIN : at_ms;
+    return __builtin_sub_overflow(now_ms, length_ms, &at_ms) ? INT64_MIN
+                                                             : at_ms;
 }
 
 static int64_t longest_ms(const struct windows_shape *s)
@@ -121,9 +122,8 @@ static int64_t tile_end_ms(const struct windows_shape *s, const struct tile *t)
     int64_t start_ms, end_ms;
     if (__builtin_mul_overflow(t->index, tile_ms(s), &start_ms))
         start_ms = INT64_MIN; /* only the lowest tile starts outside int64 */
-    return __builtin_add_overflow(start_ms, tile_ms(s) - 1, &end_ms)
-               ? INT64_MAX
-               : end_ms;
+    return __builtin_add_overflow(start_ms, tile_ms(s) - 1, &end_ms) ? INT64_MAX
+                                                                     : end_ms;
 }
 
 /* --- memory ------------------------------------------------------------ */
@@ -196,8 +196,7 @@ static struct tile *tile_of(const struct windows_shape *s, struct windows *w,
                             int64_t index)
 {
     uint32_t at = w->tile_count;
-    if (!w->tiles)
-        w->tiles = pool_take(s->pool, TILES_MAX * sizeof *w->tiles);
+    if (!w->tiles) w->tiles = pool_take(s->pool, TILES_MAX * sizeof *w->tiles);
     while (at > 0 && w->tiles[at - 1].index > index)
         at--;
     if (at > 0 && w->tiles[at - 1].index == index) return &w->tiles[at - 1];
@@ -275,7 +274,8 @@ static void insert(const struct windows_shape *s, struct windows *w,
 
 /* The window of a late event, which ends at the event's own time and not at
  * the newest: added up anew. */
-static void sum_late(const struct windows *w, int64_t now_ms, int64_t length_ms, struct aggregate *out)
+static void sum_late(const struct windows *w, int64_t now_ms, int64_t length_ms,
+                     struct aggregate *out)
 {
     int64_t gone_ms = horizon(now_ms, length_ms);
     *out = (struct aggregate){0};
@@ -300,8 +300,8 @@ bool windows_apply(const struct windows_shape *s, struct windows *w,
     struct aggregate sums[WINDOWS_MAX];
     bool late = ev->time_ms < w->newest_time_ms;
     struct point p = {.time_ms = ev->time_ms,
-                      .amount = ev->flags & PAST_NO_AMOUNT ? NO_AMOUNT
-                                                           : ev->amount};
+                      .amount =
+                          ev->flags & PAST_NO_AMOUNT ? NO_AMOUNT : ev->amount};
     w->events_total++;
     if (!late) w->newest_time_ms = ev->time_ms;
     if (window_count(s) > 0) {
@@ -385,8 +385,9 @@ static enum rc decode_points(const struct windows_shape *s, struct windows *w,
         struct point p = {.time_ms = read_i64(r)};
         p.amount = read_i64(r);
         if (w->count == 0 ? p.time_ms <= before_ms : p.time_ms < before_ms)
-            return ERR(e, RC_STOP, "windows: event %u is out of its place in "
-                                   "time",
+            return ERR(e, RC_STOP,
+                       "windows: event %u is out of its place in "
+                       "time",
                        w->count);
         w->points[w->count] = p;
         before_ms = p.time_ms;
@@ -412,11 +413,13 @@ static enum rc decode_tiles(const struct windows_shape *s, struct windows *w,
             t.sum.sum > AGGREGATE_MAX)
             return ERR(e, RC_STOP, "windows: tile %u holds no possible sum",
                        w->tile_count);
-        if ((w->tile_count > 0 && t.index <= w->tiles[w->tile_count - 1].index) ||
+        if ((w->tile_count > 0 &&
+             t.index <= w->tiles[w->tile_count - 1].index) ||
             t.index > tile_index(s, w->newest_time_ms) ||
             tile_end_ms(s, &t) <= gone_ms)
-            return ERR(e, RC_STOP, "windows: tile %u is out of its place in "
-                                   "time",
+            return ERR(e, RC_STOP,
+                       "windows: tile %u is out of its place in "
+                       "time",
                        w->tile_count);
         w->tiles[w->tile_count] = t;
     }
@@ -448,14 +451,16 @@ static enum rc decode_body(const struct windows_shape *s, struct windows *w,
         return ERR(e, RC_STOP, "windows: version %d, this build reads %d",
                    version, VERSION);
     if (r.left.len != (size_t)count * POINT_BYTES + (size_t)tiles * TILE_BYTES)
-        return ERR(e, RC_STOP, "windows: %zu bytes after the head are not %u "
-                               "events and %u tiles",
+        return ERR(e, RC_STOP,
+                   "windows: %zu bytes after the head are not %u "
+                   "events and %u tiles",
                    r.left.len, count, tiles);
     if (count > w->events_total || count > s->events_max || tiles > TILES_MAX ||
         (count + tiles > 0 && window_count(s) == 0) ||
         (w->events_total == 0 && w->newest_time_ms != INT64_MIN))
-        return ERR(e, RC_STOP, "windows: %u events and %u tiles of %llu events "
-                               "ever cannot be",
+        return ERR(e, RC_STOP,
+                   "windows: %u events and %u tiles of %llu events "
+                   "ever cannot be",
                    count, tiles, (unsigned long long)w->events_total);
     if (count > 0) TRY(decode_points(s, w, &r, count, e));
     if (tiles > 0) TRY(decode_tiles(s, w, &r, tiles, e));

@@ -32,10 +32,10 @@ struct windows_shape {
     int64_t length_ms[WINDOWS_MAX]; /* ascending */
     uint32_t events_max;            /* windows.events */
     uint32_t amount_scale;
-    bool has_amount, has_time;      /* without a time there are no windows */
-    uint32_t numbers;               /* extra numeric features, passed through */
+    bool has_amount, has_time; /* without a time there are no windows */
+    uint32_t numbers;          /* extra numeric features, passed through */
     const char *number_names[EXTRA_MAX];
-    struct pool *pool;              /* where blocks come from; NULL: malloc */
+    struct pool *pool; /* where blocks come from; NULL: malloc */
 };
 
 struct windows; /* of one user; grows by doubling */
@@ -60,20 +60,21 @@ uint64_t windows_feature_hash(const struct windows_shape *s);
 
 /* What the windows hold now, for inspect. */
 struct windows_view {
-    uint64_t events_total;   /* ever applied */
+    uint64_t events_total; /* ever applied */
     int64_t newest_time_ms;
-    uint32_t kept, tiles;    /* exact events; tiles beyond them */
+    uint32_t kept, tiles; /* exact events; tiles beyond them */
     struct {
         uint64_t count, amount_count;
-        double amount_sum;   /* whole units */
-    } window[WINDOWS_MAX];   /* (s->count), ending at newest_time_ms */
+        double amount_sum; /* whole units */
+    } window[WINDOWS_MAX]; /* (s->count), ending at newest_time_ms */
 };
 void windows_look(const struct windows_shape *s, const struct windows *w,
                   struct windows_view *out);
 
 /* Stored bytes; the layout is in windows.c. Damaged or newer bytes: RC_STOP,
  * and *w is empty. */
-size_t windows_encoded_size(const struct windows_shape *s, const struct windows *w);
+size_t windows_encoded_size(const struct windows_shape *s,
+                            const struct windows *w);
 size_t windows_encode(const struct windows_shape *s, const struct windows *w,
                       uint8_t *out);
 enum rc windows_decode(const struct windows_shape *s, struct windows *w,

@@ -46,7 +46,7 @@ static_assert(BASES + WINDOWS_MAX * WINDOW_FEATURES + EXTRA_MAX <= FEATURES_MAX,
 
 enum { NIGHT_HOUR_MAX = 6, SATURDAY = 5 };
 #define HOUR_MS INT64_C(3600000)
-#define DAY_MS (24 * HOUR_MS)
+#define DAY_MS  (24 * HOUR_MS)
 
 static bool is_mapped(const struct windows_shape *s, const struct feature *f)
 {
@@ -129,8 +129,8 @@ static void window_values(const struct windows_shape *s,
     *out++ = (double)sum->sum / scale;
     *out++ = deviation(sum, scale);
     *out++ = before_mean > 0 ? amount / before_mean : NAN;
-    *out++ = before_deviation > 0 ? (amount - before_mean) / before_deviation
-                                  : NAN;
+    *out++ =
+        before_deviation > 0 ? (amount - before_mean) / before_deviation : NAN;
 }
 
 void features_fill(const struct windows_shape *s, const struct past_event *ev,
@@ -193,7 +193,8 @@ const char *windows_feature_name(const struct windows_shape *s, uint32_t f,
         for (uint32_t i = 0; i < WINDOW_FEATURES; i++)
             if (is_mapped(s, &WINDOW[i]) && f-- == 0) {
                 char length[32];
-                (void)windows_length_name(s->length_ms[w], length, sizeof length);
+                (void)windows_length_name(s->length_ms[w], length,
+                                          sizeof length);
                 (void)snprintf(buffer, size, "%s_%s", WINDOW[i].name, length);
                 return buffer;
             }

@@ -66,12 +66,11 @@ int inspect_model(struct inspect *in, const char *dir)
     if (in->cli.json)
         cli_print_json(json_pack(
             "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:s, s:i, s:b}",
-            "directory", dir, "hash", info->hash, "kernel_family",
-            info->family, "window", (int)info->window, "width",
-            (int)info->width, "layers", (int)info->layers, "items",
-            (int)info->items, "features", (int)info->features, "feature_hash",
-            hash, "amount_scale", (int)info->amount_scale, "has_fraud",
-            info->has_fraud));
+            "directory", dir, "hash", info->hash, "kernel_family", info->family,
+            "window", (int)info->window, "width", (int)info->width, "layers",
+            (int)info->layers, "items", (int)info->items, "features",
+            (int)info->features, "feature_hash", hash, "amount_scale",
+            (int)info->amount_scale, "has_fraud", info->has_fraud));
     else
         print_model(info, dir);
     model_free(model);

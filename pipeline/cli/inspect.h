@@ -6,9 +6,9 @@
 
 struct inspect {
     struct cli cli;
-    struct config *config;   /* NULL for a model */
-    struct cli_texts logs;   /* fold these instead of reading the store */
-    uint32_t events;         /* most that a table shows */
+    struct config *config; /* NULL for a model */
+    struct cli_texts logs; /* fold these instead of reading the store */
+    uint32_t events;       /* most that a table shows */
     bool verify;
 };
 

@@ -37,9 +37,9 @@ static enum rc see_row(void *user, struct slice key, struct slice row,
 static void add_json(struct look *l, const char *name,
                      const struct family_meta *meta, bool found)
 {
-    json_t *family = json_pack("{s:s, s:I, s:I}", "family", name, "rows",
-                               (json_int_t)l->rows, "bytes",
-                               (json_int_t)l->bytes);
+    json_t *family =
+        json_pack("{s:s, s:I, s:I}", "family", name, "rows",
+                  (json_int_t)l->rows, "bytes", (json_int_t)l->bytes);
     if (found)
         (void)json_object_update_new(
             family,
@@ -69,7 +69,8 @@ static void print_family(const struct look *l, const char *name,
                  (long long)meta->checkpoint, (long long)meta->applied);
     (void)printf("  topic of    %u partitions, cluster %s\n", meta->partitions,
                  meta->cluster_id[0] ? meta->cluster_id : "(none)");
-    (void)printf("  owned       %s%s\n", meta->released_ms ? "not since " : "yes",
+    (void)printf("  owned       %s%s\n",
+                 meta->released_ms ? "not since " : "yes",
                  meta->released_ms ? inspect_time(meta->released_ms, at) : "");
     (void)printf("  made with   %s\n",
                  meta->shape[0] ? meta->shape : "(no rows yet)");
@@ -110,9 +111,8 @@ static int finish(struct look *l, const char *dir)
 
 int inspect_store(struct inspect *in, const char *dir)
 {
-    const struct store_options o = {.dir = dir,
-                                    .memory_bytes = READER_MEMORY_BYTES,
-                                    .read_only = true};
+    const struct store_options o = {
+        .dir = dir, .memory_bytes = READER_MEMORY_BYTES, .read_only = true};
     struct look l = {.in = in};
     struct err e;
     int status;

@@ -229,8 +229,7 @@ static json_t *windows_json(const struct subject *s,
     return windows;
 }
 
-static void print_json(const struct subject *s,
-                       const struct windows_view *view,
+static void print_json(const struct subject *s, const struct windows_view *view,
                        const struct past_event *events)
 {
     const struct history *h = s->history;
@@ -240,12 +239,12 @@ static void print_json(const struct subject *s,
             list, event_json(s, h->events_total - h->count + i, &events[i]));
     cli_print_json(json_pack(
         "{s:s%, s:s, s:I, s:I, s:I, s:I, s:i, s:i, s:o, s:o}", "user",
-        (const char *)s->user.ptr, s->user.len, "from", s->from,
-        "events_total", (json_int_t)h->events_total, "events_kept",
-        (json_int_t)h->count, "applied_offset", (json_int_t)h->applied_offset,
-        "newest_time_ms", (json_int_t)h->newest_time_ms, "window_events_kept",
-        (int)view->kept, "window_tiles", (int)view->tiles, "windows",
-        windows_json(s, view), "events", list));
+        (const char *)s->user.ptr, s->user.len, "from", s->from, "events_total",
+        (json_int_t)h->events_total, "events_kept", (json_int_t)h->count,
+        "applied_offset", (json_int_t)h->applied_offset, "newest_time_ms",
+        (json_int_t)h->newest_time_ms, "window_events_kept", (int)view->kept,
+        "window_tiles", (int)view->tiles, "windows", windows_json(s, view),
+        "events", list));
 }
 
 static void print_windows(const struct subject *s,
@@ -261,8 +260,8 @@ static void print_windows(const struct subject *s,
                  "mean");
     for (uint32_t i = 0; i < ws->count; i++) {
         char name[32];
-        double mean = view->window[i].amount_sum /
-                      (double)view->window[i].amount_count;
+        double mean =
+            view->window[i].amount_sum / (double)view->window[i].amount_count;
         (void)printf("%8s  %10llu  %14.2f  %14.2f\n",
                      windows_length_name(ws->length_ms[i], name, sizeof name),
                      (unsigned long long)view->window[i].count,
@@ -288,8 +287,7 @@ static void print_event(const struct subject *s, uint64_t n,
                  ev->flags & PAST_LATE ? "  late" : "");
 }
 
-static void print_text(const struct subject *s,
-                       const struct windows_view *view,
+static void print_text(const struct subject *s, const struct windows_view *view,
                        const struct past_event *events)
 {
     const struct history *h = s->history;

@@ -23,7 +23,7 @@ struct command {
     enum reset_to to;
     bool yes, dry_run;
     rd_kafka_t *rk;
-    struct store *store; /* NULL: this host has none */
+    struct store *store;          /* NULL: this host has none */
     struct group_offset *offsets; /* (partitions) */
     int64_t *targets;             /* (partitions) */
     uint32_t partitions;
@@ -147,12 +147,11 @@ static enum rc begin_states(struct command *c, struct err *e)
     char name[STORE_NAME_MAX];
     for (uint32_t i = 0; i < c->partitions; i++) {
         if (c->targets[i] < 0) continue;
-        TRY(store_family_name(name, "users", c->config->input_topic,
-                              (int32_t)i, e));
-        TRY(store_begin_at(c->store, name, c->partitions,
-                           c->to == TO_LATEST ? c->targets[i]
-                                              : c->offsets[i].log_start,
-                           e));
+        TRY(store_family_name(name, "users", c->config->input_topic, (int32_t)i,
+                              e));
+        TRY(store_begin_at(
+            c->store, name, c->partitions,
+            c->to == TO_LATEST ? c->targets[i] : c->offsets[i].log_start, e));
     }
     return RC_OK;
 }

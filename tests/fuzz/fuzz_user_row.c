@@ -44,8 +44,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(fitting);
     decode(slice_of(data, size));
     memcpy(fitting, data, size);
-    (void)put_u64(fitting + size,
-                  XXH3_64bits_withSeed(fitting, size, XXH3_64bits("user-1", 6)));
+    (void)put_u64(fitting + size, XXH3_64bits_withSeed(
+                                      fitting, size, XXH3_64bits("user-1", 6)));
     decode(slice_of(fitting, size + 8));
     free(fitting);
     return 0;

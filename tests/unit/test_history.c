@@ -42,7 +42,8 @@ static struct history_shape full_shape(void)
 static struct past_event event_at(uint64_t seed, uint64_t i)
 {
     struct past_event ev = {
-        .time_ms = (int64_t)(1500000000000 + i * 60000 + draw(seed, i, 0) % 90000),
+        .time_ms =
+            (int64_t)(1500000000000 + i * 60000 + draw(seed, i, 0) % 90000),
         .amount = (int64_t)(draw(seed, i, 1) % 100000),
         .item = draw(seed, i, 2),
         .event_id = draw(seed, i, 3),
@@ -120,7 +121,8 @@ static void test_gap_late_and_ratio_are_frozen(void **state)
     struct past_event a = {.time_ms = 1000, .amount = 900};
     struct past_event b = {.time_ms = 5000, .amount = 1900};
     struct past_event late = {.time_ms = 2000, .amount = 400};
-    struct past_event c = {.time_ms = 5500, .flags = PAST_NO_AMOUNT | PAST_LATE};
+    struct past_event c = {.time_ms = 5500,
+                           .flags = PAST_NO_AMOUNT | PAST_LATE};
     (void)state;
     history_init(&h);
     assert_true(history_apply(&s, &h, 0, &a));
@@ -271,7 +273,8 @@ static void assert_refused(const struct history_shape *s, struct slice bytes)
 
 static void test_damage_is_refused(void **state)
 {
-    struct history_shape s = full_shape(), other = shape_of(KEPT, TRAIN_ITEM, 2, 3);
+    struct history_shape s = full_shape(),
+                         other = shape_of(KEPT, TRAIN_ITEM, 2, 3);
     struct history_shape fewer = full_shape();
     struct history h;
     struct slice bytes;

@@ -17,9 +17,9 @@
 
 #include "golden.h"
 #include "hash.h"
-#include "user_row.h"
 #include "state.h"
 #include "train.h"
+#include "user_row.h"
 
 enum { BATCH = 32, USERS = 60, LOG_EVENTS = 2000, PARTITION = 3 };
 
@@ -57,13 +57,15 @@ static void event_of(struct rig *r, int64_t offset, uint32_t slot,
                      struct event *ev)
 {
     uint64_t user = draw(11, (uint64_t)offset, 0) % r->users;
-    user = user * (draw(11, (uint64_t)offset, 1) % 1000) / 1000; /* some often */
+    user =
+        user * (draw(11, (uint64_t)offset, 1) % 1000) / 1000; /* some often */
     (void)snprintf(r->names[slot], sizeof r->names[slot], "user-%llu",
                    (unsigned long long)user);
     *ev = (struct event){.user = slice_str(r->names[slot])};
     if (draw(11, (uint64_t)offset, 2) % 23 == 0) ev->bad = BAD_BYTES;
     ev->past = (struct past_event){
-        .time_ms = offset * 1000 - (int64_t)(draw(11, (uint64_t)offset, 3) % 4000),
+        .time_ms =
+            offset * 1000 - (int64_t)(draw(11, (uint64_t)offset, 3) % 4000),
         .amount = (int64_t)(draw(11, (uint64_t)offset, 4) % 9999),
         .item = draw(11, (uint64_t)offset, 5)};
     ev->time_ms = ev->past.time_ms;
@@ -150,7 +152,8 @@ static void rig_apply(struct rig *r, uint32_t count)
         struct past_event *past = &r->b.events[i].past;
         int64_t offset = r->p->next + i;
         if (!us) continue;
-        if (!history_apply(state_history_shape(r->st), &us->history, offset, past))
+        if (!history_apply(state_history_shape(r->st), &us->history, offset,
+                           past))
             continue;
         (void)windows_apply(state_windows_shape(r->st), us->windows, past, row);
         state_touched(r->st, us, offset);
@@ -204,7 +207,8 @@ static uint8_t *row_of(struct rig *r, uint32_t user, size_t *size)
     *size = user_row_encoded_size(hs, ws, &us->history, us->windows);
     bytes = malloc(*size);
     assert_non_null(bytes);
-    (void)user_row_encode(hs, ws, slice_str(name), &us->history, us->windows, bytes);
+    (void)user_row_encode(hs, ws, slice_str(name), &us->history, us->windows,
+                          bytes);
     return bytes;
 }
 
@@ -640,9 +644,9 @@ static void plant(struct rig *r, const char *user, struct slice row)
     bool found;
     rig_crash(r);
     assert_int_equal(rig_open_store(r), RC_OK);
-    assert_int_equal(store_acquire(r->store, "users/events/3", &f, &meta,
-                                   &found, &r->e),
-                     RC_OK);
+    assert_int_equal(
+        store_acquire(r->store, "users/events/3", &f, &meta, &found, &r->e),
+        RC_OK);
     assert_true(found);
     store_writes_row(w, f, slice_str(user), row);
     assert_int_equal(store_write(r->store, w, f, &meta, &r->e), RC_OK);
@@ -806,14 +810,14 @@ static void test_read_only_beside_a_writer(void **state)
     assert_string_equal(store_instance(reader), store_instance(r.store));
     assert_int_equal(store_each_family(reader, see_family, &s, &r.e), RC_OK);
     assert_int_equal(s.families, 1);
-    assert_int_equal(store_each_row(reader, "users/events/3", see_row, &s, &r.e),
-                     RC_OK);
+    assert_int_equal(
+        store_each_row(reader, "users/events/3", see_row, &s, &r.e), RC_OK);
     assert_int_equal(s.rows, state_stats(r.st).rows);
     assert_int_equal(store_find_row(reader, "users/events/3",
                                     slice_str("user-0"), &row, &size, &r.e),
                      RC_OK);
-    assert_int_equal(user_row_verify(slice_str("user-0"), slice_of(row, size), &r.e),
-                     RC_OK);
+    assert_int_equal(
+        user_row_verify(slice_str("user-0"), slice_of(row, size), &r.e), RC_OK);
     free(row);
     assert_int_equal(store_find_row(reader, "users/events/3", slice_str("none"),
                                     &row, &size, &r.e),
@@ -826,7 +830,8 @@ static void test_read_only_beside_a_writer(void **state)
 /* state.keep: what nobody has owned for that long is dropped, and only that. */
 static void test_unowned_families_are_dropped(void **state)
 {
-    struct store_options o = {.dir = *state, .memory_bytes = 4 << 20, .keep_ms = 1};
+    struct store_options o = {
+        .dir = *state, .memory_bytes = 4 << 20, .keep_ms = 1};
     struct rig r;
     rig_init(&r, *state);
     rig_open(&r);
@@ -852,7 +857,7 @@ static void test_unowned_families_are_dropped(void **state)
 
 int main(void)
 {
-#define TEST(function) \
+#define TEST(function)                                                         \
     cmocka_unit_test_setup_teardown(function, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
         TEST(test_a_crash_anywhere_folds_to_the_same),

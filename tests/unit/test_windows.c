@@ -23,7 +23,7 @@
 #include "windows_inside.h"
 
 #define SECOND_MS INT64_C(1000)
-#define DAY_MS (86400 * SECOND_MS)
+#define DAY_MS    (86400 * SECOND_MS)
 
 static struct windows_shape shape_of(uint32_t events_max)
 {
@@ -64,7 +64,8 @@ static void twin_row(struct twin *t, const struct windows_shape *s,
             if (p->flags & PAST_NO_AMOUNT) continue;
             sums[w].amount_count++;
             sums[w].sum += p->amount;
-            sums[w].squares += (unsigned __int128)((__int128)p->amount * p->amount);
+            sums[w].squares +=
+                (unsigned __int128)((__int128)p->amount * p->amount);
         }
     features_fill(s, ev, t->count, sums, out);
 }
@@ -135,7 +136,8 @@ static float feature(const struct windows_shape *s, const float *row,
 {
     for (uint32_t f = 0; f < windows_features(s); f++) {
         char buffer[64];
-        if (strcmp(windows_feature_name(s, f, buffer, sizeof buffer), name) == 0)
+        if (strcmp(windows_feature_name(s, f, buffer, sizeof buffer), name) ==
+            0)
             return row[f];
     }
     fail_msg("no feature %s", name);
@@ -183,7 +185,8 @@ static void test_late_events_land_in_their_place(void **state)
     float row[FEATURES_MAX];
     struct past_event a = {.time_ms = 1000, .amount = 100};
     struct past_event b = {.time_ms = 1100, .amount = 200};
-    struct past_event late = {.time_ms = 1040, .amount = 400, .flags = PAST_LATE};
+    struct past_event late = {
+        .time_ms = 1040, .amount = 400, .flags = PAST_LATE};
     struct past_event c = {.time_ms = 1101, .amount = 800};
     (void)state;
     (void)windows_apply(&s, w, &a, row);
@@ -204,12 +207,12 @@ static void test_calendar(void **state)
         int64_t second;
         int hour, weekend, night;
     } CASES[] = {
-        {0, 0, 0, 1},            /* Thursday 1970-01-01 00:00 */
-        {-1, 23, 0, 0},          /* Wednesday 23:59:59 */
-        {1533340800, 0, 1, 1},   /* Saturday 2018-08-04 00:00 */
-        {1533513599, 23, 1, 0},  /* Sunday 2018-08-05 23:59:59 */
-        {1533513600, 0, 0, 1},   /* Monday 2018-08-06 00:00 */
-        {1533538800, 7, 0, 0},   /* 07:00 is no night */
+        {0, 0, 0, 1},           /* Thursday 1970-01-01 00:00 */
+        {-1, 23, 0, 0},         /* Wednesday 23:59:59 */
+        {1533340800, 0, 1, 1},  /* Saturday 2018-08-04 00:00 */
+        {1533513599, 23, 1, 0}, /* Sunday 2018-08-05 23:59:59 */
+        {1533513600, 0, 0, 1},  /* Monday 2018-08-06 00:00 */
+        {1533538800, 7, 0, 0},  /* 07:00 is no night */
         {1533538799, 6, 0, 1},
     };
     (void)state;
@@ -254,7 +257,8 @@ static void test_features_follow_the_mapping(void **state)
 static void test_deviation_is_exact(void **state)
 {
     struct windows_shape s = shape_of(100);
-    const int64_t amounts[] = {3, 99999999999, PAST_AMOUNT_MAX, -PAST_AMOUNT_MAX};
+    const int64_t amounts[] = {3, 99999999999, PAST_AMOUNT_MAX,
+                               -PAST_AMOUNT_MAX};
     (void)state;
     for (int k = 0; k < 4; k++) {
         struct windows *w = windows_new(&s);
@@ -282,7 +286,8 @@ static void test_tiles(void **state)
         struct past_event ev = {.time_ms = now, .amount = (int64_t)i};
         float full[FEATURES_MAX], row[FEATURES_MAX], kept[FEATURES_MAX];
         now += (int64_t)(draw(3, i, 0) % 6);
-        if (draw(3, i, 1) % 9 == 0) ev.time_ms -= (int64_t)(draw(3, i, 2) % 900);
+        if (draw(3, i, 1) % 9 == 0)
+            ev.time_ms -= (int64_t)(draw(3, i, 2) % 900);
         assert_false(windows_apply(&exact, a, &ev, full));
         tiled |= windows_apply(&few, b, &ev, row);
         (void)windows_apply(&few, c, &ev, kept);
@@ -319,8 +324,8 @@ static void test_tiles_are_left_behind(void **state)
 static void test_extreme_times(void **state)
 {
     struct windows_shape s = shape_of(16);
-    const int64_t times[] = {INT64_MIN + 1, INT64_MIN + 2, 0, INT64_MAX,
-                             INT64_MIN, INT64_MAX - 1, INT64_MAX};
+    const int64_t times[] = {INT64_MIN + 1, INT64_MIN + 2, 0,        INT64_MAX,
+                             INT64_MIN,     INT64_MAX - 1, INT64_MAX};
     struct windows *w = windows_new(&s);
     (void)state;
     for (int round = 0; round < 20; round++)
@@ -498,8 +503,9 @@ static void test_handbook(void **state)
     while (fgets(line, sizeof line, in)) {
         float row[FEATURES_MAX];
         struct past_event ev = {0};
-        assert_int_equal(sscanf(line, "%" SCNu32 ",%ld,%" SCNu32 ",%*d,%" SCNd64,
-                                &id, &second, &customer, &amount),
+        assert_int_equal(sscanf(line,
+                                "%" SCNu32 ",%ld,%" SCNu32 ",%*d,%" SCNd64, &id,
+                                &second, &customer, &amount),
                          4);
         assert_true(customer < CUSTOMERS && id < BOOK_ROWS);
         ev.time_ms = (INT64_C(1522540800) + second) * 1000;

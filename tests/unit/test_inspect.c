@@ -1,0 +1,218 @@
+/* Goal    inspect shows a user, a store and a damaged row for what they are;
+ *         reset asks before it changes anything.
+ * Method  A generated log, folded by inspect and counted by cat; a store with
+ *         rows put in by hand, one of them changed. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "capture.h"
+#include "cli.h"
+#include "store.h"
+#include "train.h"
+#include "user_row.h"
+
+static struct captured got;
+static char dir[64], line[1024];
+
+static const char ROLES[] =
+    "--set input.topic=tx --set role.user=user_id --set role.item=item_id "
+    "--set role.time=time --set role.amount=amount --set role.type=type "
+    "--set role.category=category --set role.channel=channel "
+    "--set role.event_id=event_id --set admin.listen=";
+
+static void run(int (*command)(int argc, char **argv), const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    assert_true(vsnprintf(line, sizeof line, format, args) < (int)sizeof line);
+    va_end(args);
+    capture(&got, command, line);
+}
+
+static int make_dir(void **state)
+{
+    (void)state;
+    (void)strcpy(dir, "/tmp/millrace-test-inspect-XXXXXX");
+    return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state)
+{
+    char command[128];
+    (void)state;
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    return system(command);
+}
+
+/* --- a user ------------------------------------------------------------ */
+
+/* Events of the first user that cat names, and that user's id. */
+static json_int_t count_events(char user[32])
+{
+    json_int_t count = 0;
+    char *rest = got.out, *text;
+    user[0] = '\0';
+    while ((text = strsep(&rest, "\n")) && *text) {
+        json_t *ev = json_loads(text, 0, NULL);
+        const char *id = json_string_value(json_object_get(ev, "user_id"));
+        assert_non_null(id);
+        if (!user[0]) (void)snprintf(user, 32, "%s", id);
+        count += strcmp(user, id) == 0;
+        json_decref(ev);
+    }
+    return count;
+}
+
+static void test_a_user_of_a_log(void **state)
+{
+    json_int_t count, total = 0;
+    char user[32];
+    json_t *row, *events, *ev;
+    size_t i;
+    (void)state;
+    run(command_generate, "generate --to %s/ev.avro --events 500 --users 10",
+        dir);
+    assert_int_equal(got.status, EXIT_OK);
+    run(command_cat, "cat %s/ev.avro", dir);
+    count = count_events(user);
+    assert_true(count > 1);
+    run(command_inspect, "inspect user %s --json --log %s/ev.avro %s", user,
+        dir, ROLES);
+    assert_int_equal(got.status, EXIT_OK);
+    row = json_loads(got.out, 0, NULL);
+    assert_non_null(row);
+    assert_string_equal(json_string_value(json_object_get(row, "user")), user);
+    assert_int_equal(json_integer_value(json_object_get(row, "events_total")),
+                     count);
+    events = json_object_get(row, "events");
+    json_array_foreach(events, i, ev)
+        assert_int_equal(json_integer_value(json_object_get(ev, "n")), total++);
+    assert_int_equal(total, count < 128 ? count : 128);
+    json_decref(row);
+    run(command_inspect, "inspect user %s --events 1 --log %s/ev.avro %s", user,
+        dir, ROLES);
+    assert_non_null(strstr(got.out, "the newest 1 events"));
+    run(command_inspect, "inspect user nobody --log %s/ev.avro %s", dir, ROLES);
+    assert_int_equal(got.status, EXIT_FAILED);
+    assert_non_null(strstr(got.err, "no user nobody"));
+}
+
+/* --- a store ----------------------------------------------------------- */
+
+/* A row of one event; damaged: with a bit changed after it was made. */
+static void put_row(struct store *s, const char *user, bool damaged)
+{
+    struct history_shape hs = {.events_max = 8, .amount_scale = 100};
+    struct windows_shape ws = {.amount_scale = 100};
+    struct past_event ev = {.time_ms = 1700000000000};
+    struct windows *w = windows_new(&ws);
+    struct store_writes *writes = store_writes_new();
+    struct family_meta meta;
+    struct family *f;
+    struct history h;
+    struct err e;
+    uint8_t bytes[512];
+    size_t size;
+    bool found;
+    history_shape_init(&hs);
+    history_init(&h);
+    assert_true(history_apply(&hs, &h, 4, &ev));
+    size = user_row_encode(&hs, &ws, slice_str(user), &h, w, bytes);
+    if (damaged) bytes[size / 2] ^= 1;
+    assert_int_equal(store_acquire(s, "users/tx/0", &f, &meta, &found, &e),
+                     RC_OK);
+    meta = (struct family_meta){
+        .cluster_id = "here", .partitions = 1, .checkpoint = 5, .applied = 5};
+    store_writes_row(writes, f, slice_str(user), slice_of(bytes, size));
+    assert_int_equal(store_write(s, writes, f, &meta, &e), RC_OK);
+    store_release(s, f);
+    store_writes_free(writes);
+    history_fini(&hs, &h);
+    windows_free(&ws, w);
+}
+
+static struct store *open_store(void)
+{
+    struct store_options o = {.dir = dir, .memory_bytes = 4 << 20};
+    struct store *s;
+    struct err e;
+    assert_int_equal(store_open(&s, &o, &e), RC_OK);
+    return s;
+}
+
+static void test_a_store(void **state)
+{
+    struct store *s;
+    (void)state;
+    run(command_inspect, "inspect store %s", dir);
+    assert_int_equal(got.status, EXIT_FAILED);
+    assert_non_null(strstr(got.err, "no store"));
+    s = open_store();
+    put_row(s, "ann", false);
+    run(command_inspect, "inspect store %s --verify", dir); /* beside it */
+    assert_int_equal(got.status, EXIT_OK);
+    assert_non_null(strstr(got.out, "users/tx/0"));
+    assert_non_null(strstr(got.out, "every checksum fits"));
+    put_row(s, "bob", true);
+    store_close(s);
+    run(command_inspect, "inspect store %s", dir); /* rows are not looked at */
+    assert_int_equal(got.status, EXIT_OK);
+    run(command_inspect, "inspect store %s --verify", dir);
+    assert_int_equal(got.status, EXIT_FAILED);
+    assert_non_null(strstr(got.out, "user bob"));
+    assert_non_null(strstr(got.err, "millrace reset"));
+    run(command_inspect, "inspect store %s --verify --json", dir);
+    assert_int_equal(got.status, EXIT_FAILED);
+    assert_non_null(strstr(got.out, "\"damaged\": 1"));
+}
+
+/* --- the command lines ------------------------------------------------- */
+
+static void test_usage(void **state)
+{
+    (void)state;
+    run(command_inspect, "inspect");
+    assert_int_equal(got.status, EXIT_USAGE);
+    run(command_inspect, "inspect item i1");
+    assert_int_equal(got.status, EXIT_USAGE);
+    run(command_inspect, "inspect user");
+    assert_int_equal(got.status, EXIT_USAGE);
+    run(command_inspect, "inspect model %s", dir);
+    assert_int_equal(got.status, EXIT_FAILED);
+    run(command_reset, "reset --to yesterday --yes");
+    assert_int_equal(got.status, EXIT_USAGE);
+    run(command_reset, "reset --yes extra");
+    assert_int_equal(got.status, EXIT_USAGE);
+    run(command_reset, "reset --yes"); /* of which topic? */
+    assert_int_equal(got.status, EXIT_CONFIG);
+}
+
+static void test_reset_asks_on_a_terminal_only(void **state)
+{
+    (void)state;
+    assert_non_null(freopen("/dev/null", "r", stdin));
+    run(command_reset, "reset --set input.topic=tx");
+    assert_int_equal(got.status, EXIT_USAGE);
+    assert_non_null(strstr(got.err, "--yes"));
+}
+
+int main(void)
+{
+#define TEST(function)                                                         \
+    cmocka_unit_test_setup_teardown(function, make_dir, remove_dir)
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_user_of_a_log),
+        TEST(test_a_store),
+        TEST(test_usage),
+        TEST(test_reset_asks_on_a_terminal_only),
+    };
+    return cmocka_run_group_tests_name("inspect", tests, NULL, NULL);
+}
