@@ -268,6 +268,17 @@ static void load_file_in_folder(struct loader *l, const char *path)
     free(folder);
 }
 
+/* What ops/kafka reads; librdkafka has no properties of these names. */
+static bool is_for_ops(const char *entry)
+{
+    static const char *const NAMES[] = {"PORT=", "DIR=", "VERSION=", "HEAP="};
+    for (size_t i = 0; i < sizeof NAMES / sizeof NAMES[0]; i++)
+        if (strncmp(entry + sizeof ENV_KAFKA - 1, NAMES[i], strlen(NAMES[i])) ==
+            0)
+            return true;
+    return false;
+}
+
 /* MILLRACE_KAFKA_SSL_CA_LOCATION=... -> kafka.ssl.ca.location */
 static void load_kafka_env(struct loader *l, const char *entry)
 {
@@ -294,7 +305,8 @@ static void load_env(struct loader *l)
         if (value) assign(l, CONFIG_OPTIONS[i].key, value, name);
     }
     for (char **entry = environ; *entry; entry++)
-        if (strncmp(*entry, ENV_KAFKA, sizeof ENV_KAFKA - 1) == 0)
+        if (strncmp(*entry, ENV_KAFKA, sizeof ENV_KAFKA - 1) == 0 &&
+            !is_for_ops(*entry))
             load_kafka_env(l, *entry);
 }
 

@@ -1,6 +1,7 @@
 #include "service.h"
 
 #include <assert.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
@@ -295,6 +296,7 @@ uint64_t service_lag(const struct service *s)
 double service_latency_ms(struct service *s, double q)
 {
     struct histogram now = {0}, since = {0};
+    uint64_t ns;
 
     for (uint32_t i = 0; i < s->workers; i++)
         histogram_merge(
@@ -302,5 +304,6 @@ double service_latency_ms(struct service *s, double q)
     for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++)
         since.counts[i] = now.counts[i] - s->latency_before.counts[i];
     s->latency_before = now;
-    return (double)histogram_quantile_ns(&since, q) / 1e6;
+    ns = histogram_quantile_ns(&since, q);
+    return ns == UINT64_MAX ? INFINITY : (double)ns / 1e6;
 }

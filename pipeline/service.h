@@ -37,7 +37,8 @@ const struct metrics *service_metrics(const struct service *s);
 /* Records between the workers and the ends of their logs, a second old at
  * most. */
 uint64_t service_lag(const struct service *s);
-/* The latency of events since the last call: q-quantile in ms, 0 if none. */
+/* The latency of events since the last call: q-quantile in ms; 0 if there
+ * were none, infinite beyond a minute (an old log is being scored). */
 double service_latency_ms(struct service *s, double q);
 
 #endif

@@ -57,3 +57,11 @@ if(MILLRACE_BENCH)
   target_sources(bench_model PRIVATE tests/support/random_model.c)
   target_include_directories(bench_model PRIVATE tests/support)
 endif()
+
+# A model directory without training, for benches and end-to-end tests.
+if(MILLRACE_TESTS OR MILLRACE_BENCH)
+  add_executable(random_model_dir tests/tools/random_model_dir.c
+    tests/support/random_model.c)
+  target_include_directories(random_model_dir PRIVATE tests/support)
+  target_link_libraries(random_model_dir PRIVATE millrace_pipeline)
+endif()

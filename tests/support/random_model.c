@@ -59,14 +59,15 @@ static struct behaviour_config config_of(const struct random_shape *s)
     return c;
 }
 
-static void name_items(struct model *m, uint32_t items)
+static void name_items(struct model *m, uint32_t items, bool generated)
 {
     struct vocabulary_entry *entries = calloc(items + 1, sizeof *entries);
     char(*names)[NAME_BYTES] = calloc(items + 1, sizeof *names);
     struct err e;
     if (!entries || !names) fail("no memory");
     for (uint32_t i = 0; i < items; i++) {
-        (void)snprintf(names[i], sizeof names[i], "item-%u", i);
+        (void)snprintf(names[i], sizeof names[i],
+                       generated ? "i%06u" : "item-%u", i);
         entries[i].text = slice_str(names[i]);
         entries[i].hash = hash64(entries[i].text);
         entries[i].events = items - i;
@@ -125,11 +126,11 @@ struct model *random_model(struct random_shape shape, uint64_t seed)
     if (shape.features > FEATURE_NAMES) fail("too many features");
     for (uint32_t f = 0; f < shape.features; f++) {
         (void)snprintf(names[f], sizeof names[f], "feature_%u", f);
-        list[f] = names[f];
+        list[f] = shape.feature_names ? shape.feature_names[f] : names[f];
     }
     if (behaviour_config_check(&c, &e) != RC_OK) fail(e.text);
     if (model_new(&m, &c, 100, list, &e) != RC_OK) fail(e.text);
-    name_items(m, shape.items);
+    name_items(m, shape.items, shape.generated_ids);
     start_values(m, seed);
     start_tables(m);
     m->behaviour = behaviour_new(&m->params, m->values);

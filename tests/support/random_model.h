@@ -12,6 +12,8 @@ struct random_shape {
     uint32_t features; /* F; the fraud head is there when above 0 */
     bool has_time;
     bool kv_bf16;
+    const char *const *feature_names; /* (F); NULL: feature_0, feature_1, ... */
+    bool generated_ids;               /* item ids of `millrace generate` */
 };
 
 /* Ready for scorer_new; model_free. Stops the program where it fails. */
