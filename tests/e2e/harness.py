@@ -12,7 +12,8 @@ import urllib.request
 
 import confluent_kafka
 import fastavro
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import (Consumer, ConsumerGroupTopicPartitions, Producer,
+                             TopicPartition)
 from confluent_kafka.admin import AdminClient
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -47,8 +48,7 @@ def broker_down():
                    env={**os.environ, "MILLRACE_KAFKA_PORT": str(PORT)})
 
 
-def admin():
-    return AdminClient({"bootstrap.servers": SERVERS})
+ADMIN = AdminClient({"bootstrap.servers": SERVERS, "log_level": 0})
 
 
 def millrace(*args, ok=True):
@@ -165,23 +165,33 @@ class Run:
 
     def wait_drained(self, topic, group):
         """Until the group has committed all that stands in the topic."""
-        consumer = Consumer({"bootstrap.servers": SERVERS, "group.id": group})
-        parts = [TopicPartition(topic, p) for p in
-                 consumer.list_topics(topic, 10).topics[topic].partitions]
-        ends = {p.partition: consumer.get_watermark_offsets(p, timeout=10)[1]
-                for p in parts}
+        ends = log_ends(topic)
 
         def drained():
-            try:
-                return all(max(p.offset, 0) >= ends[p.partition]
-                           for p in consumer.committed(parts, timeout=10))
-            except confluent_kafka.KafkaException:
-                return False  # the group's coordinator is just starting
+            done = committed(group, topic)
+            return all(done.get(p, 0) >= end for p, end in ends.items())
 
-        try:
-            self.wait(drained, "drained")
-        finally:
-            consumer.close()
+        self.wait(drained, "drained")
+
+
+def log_ends(topic):
+    consumer = Consumer({"bootstrap.servers": SERVERS, "group.id": "reader"})
+    parts = consumer.list_topics(topic, 10).topics[topic].partitions
+    ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p),
+                                              timeout=10)[1] for p in parts}
+    consumer.close()
+    return ends
+
+
+def committed(group, topic):
+    """The group's offset by partition, of those that it has."""
+    asked = ConsumerGroupTopicPartitions(group)
+    try:
+        answer = ADMIN.list_consumer_group_offsets([asked])[group].result(10)
+    except confluent_kafka.KafkaException:
+        return {}  # no such group yet, or its coordinator is just starting
+    return {p.partition: p.offset for p in answer.topic_partitions
+            if p.topic == topic}
 
 
 def free_port():
@@ -197,7 +207,7 @@ class Case(unittest.TestCase):
     def setUp(self):
         self.dir = tempfile.mkdtemp(prefix="millrace-e2e-")
         self.addCleanup(shutil.rmtree, self.dir, ignore_errors=True)
-        self.name = self._testMethodName
+        self.name = f"{self._testMethodName}-{os.getpid()}"
         self.options = {
             **ROLES,
             "kafka.bootstrap.servers": SERVERS,

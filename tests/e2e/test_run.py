@@ -67,9 +67,9 @@ class RunTest(harness.Case):
         run.wait(lambda: run.metric("millrace_events_scored_total") > 500,
                  "scoring")
         self.assertLess(run.stop(), 5)
-        groups = harness.admin().describe_consumer_groups(
-            [self.options["group.id"]])
-        self.assertEqual(groups[self.options["group.id"]].result().members, [])
+        group = self.options["group.id"]
+        described = harness.ADMIN.describe_consumer_groups([group])[group]
+        self.assertEqual(described.result(10).members, [])
         # What it had committed is all there, and nothing beyond.
         counts = self.source_counts(self.outputs()[0])
         self.assertTrue(set(counts.values()) <= {1})
