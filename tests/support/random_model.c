@@ -117,6 +117,12 @@ static void start_tables(struct model *m)
 
 struct model *random_model(struct random_shape shape, uint64_t seed)
 {
+    return random_model_named(shape, (struct random_names){0}, seed);
+}
+
+struct model *random_model_named(struct random_shape shape,
+                                 struct random_names given, uint64_t seed)
+{
     struct behaviour_config c = config_of(&shape);
     char names[FEATURE_NAMES][NAME_BYTES];
     const char *list[FEATURE_NAMES];
@@ -126,11 +132,11 @@ struct model *random_model(struct random_shape shape, uint64_t seed)
     if (shape.features > FEATURE_NAMES) fail("too many features");
     for (uint32_t f = 0; f < shape.features; f++) {
         (void)snprintf(names[f], sizeof names[f], "feature_%u", f);
-        list[f] = shape.feature_names ? shape.feature_names[f] : names[f];
+        list[f] = given.features ? given.features[f] : names[f];
     }
     if (behaviour_config_check(&c, &e) != RC_OK) fail(e.text);
     if (model_new(&m, &c, 100, list, &e) != RC_OK) fail(e.text);
-    name_items(m, shape.items, shape.generated_ids);
+    name_items(m, shape.items, given.generated_items);
     start_values(m, seed);
     start_tables(m);
     m->behaviour = behaviour_new(&m->params, m->values);

@@ -12,12 +12,18 @@ struct random_shape {
     uint32_t features; /* F; the fraud head is there when above 0 */
     bool has_time;
     bool kv_bf16;
-    const char *const *feature_names; /* (F); NULL: feature_0, feature_1, ... */
-    bool generated_ids;               /* item ids of `millrace generate` */
+};
+
+/* The names in it, where they must fit a configuration. */
+struct random_names {
+    const char *const *features; /* (F); NULL: feature_0, feature_1, ... */
+    bool generated_items;        /* those of `millrace generate` */
 };
 
 /* Ready for scorer_new; model_free. Stops the program where it fails. */
 struct model *random_model(struct random_shape shape, uint64_t seed);
+struct model *random_model_named(struct random_shape shape,
+                                 struct random_names names, uint64_t seed);
 
 /* Event n of a user, the same at every call. */
 struct past_event random_event(const struct random_shape *shape, uint64_t seed,

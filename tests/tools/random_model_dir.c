@@ -27,7 +27,7 @@ static uint32_t number(const char *text)
 
 int main(int argc, char **argv)
 {
-    struct random_shape shape = {.has_time = true, .generated_ids = true};
+    struct random_shape shape = {.has_time = true};
     static char names[FEATURES_MAX][NAME_BYTES];
     const char *list[FEATURES_MAX];
     struct history_shape history;
@@ -54,8 +54,9 @@ int main(int argc, char **argv)
     shape.features = windows_features(&windows);
     for (uint32_t f = 0; f < shape.features; f++)
         list[f] = windows_feature_name(&windows, f, names[f], NAME_BYTES);
-    shape.feature_names = list;
-    m = random_model(shape, 1);
+    m = random_model_named(
+        shape, (struct random_names){.features = list, .generated_items = true},
+        1);
     check(model_write(m, argv[1], "Random weights, for tests.\n", &e), &e);
     model_free(m);
     mapping_free(mapping);
