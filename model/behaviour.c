@@ -158,7 +158,7 @@ void behaviour_buckets(const struct behaviour *b, const struct rows *r,
 
 /* ---- dropout --------------------------------------------------------- */
 
-enum { MASK_STEPS = 256, MASK_LANES = 8 };
+enum { MASK_STEPS = 256 };
 
 struct mask mask_of(struct dropout d)
 {
@@ -166,7 +166,6 @@ struct mask mask_of(struct dropout d)
                          .base = draw(d.seed, d.step, MASK_SITES)};
 }
 
-/* One draw serves eight columns, a byte each. */
 void mask_apply(const struct mask *m, uint32_t layer, enum mask_site site,
                 const struct row *row, const uint32_t *list, uint32_t rows,
                 uint32_t width, real *x)
@@ -174,14 +173,9 @@ void mask_apply(const struct mask *m, uint32_t layer, enum mask_site site,
     real keep = (real)MASK_STEPS / (real)(MASK_STEPS - m->cut);
     uint64_t base = hash_mix(m->base ^ (layer * MASK_SITES + site));
 
-    for (uint32_t r = 0; r < rows; r++, x += width) {
-        uint64_t key = hash_mix(base ^ row[list ? list[r] : r].key);
-        for (uint32_t i = 0; i < width; i += MASK_LANES) {
-            uint64_t bits = hash_mix(key ^ i);
-            for (uint32_t lane = 0; lane < MASK_LANES; lane++, bits >>= 8)
-                x[i + lane] *= (bits & 0xff) < m->cut ? 0 : keep;
-        }
-    }
+    for (uint32_t r = 0; r < rows; r++)
+        kernels_get()->mask(hash_mix(base ^ row[list ? list[r] : r].key),
+                            m->cut, keep, width, x + (size_t)r * width);
 }
 
 /* ---- a layer --------------------------------------------------------- */

@@ -89,6 +89,10 @@ struct kernels {
     void (*sum_rows)(const real *start, const real *const *row,
                      const real *scale, uint32_t count, uint32_t width,
                      real *y);
+    /* Dropout of a row: column i is dropped when byte i % 8 of hash_mix(key ^
+       (i - i % 8)) is below cut; the others are multiplied by keep. */
+    void (*mask)(uint64_t key, uint32_t cut, real keep, uint32_t width,
+                 real *x);
     /* out[i] = x[i] as bf16, to nearest even; x[i] becomes what out[i] says */
     void (*round_bf16)(real *x, size_t count, uint16_t *out);
     void (*attend)(const struct attention *a);

@@ -3,6 +3,7 @@
  * Included once by each kernels_*.c, which defines KERNELS_NAME (the
  * struct) and KERNELS_TEXT. Read matrix.h for what each function computes. */
 
+#include "hash.h"
 #include "kernels.h"
 #include "params.h"
 #include "vec.h"
@@ -247,6 +248,21 @@ static void sum_rows(const float *start, const float *const *row,
         for (uint32_t r = 0; r < count; r++)
             sum = vec_fma(vec_load(row[r] + i), vec_set1(scale[r]), sum);
         vec_store(y + i, sum);
+    }
+}
+
+static void mask(uint64_t key, uint32_t cut, float keep, uint32_t width,
+                 float *x)
+{
+    vec limit = vec_set1((float)cut), zero = vec_set1(0), one = vec_set1(keep);
+    for (uint32_t i = 0; i < width; i += VEC) {
+        uint64_t bits = hash_mix(key ^ i);
+        uint8_t bytes[VEC];
+        for (uint32_t lane = 0; lane < VEC; lane++)
+            bytes[lane] = (uint8_t)(bits >> 8 * lane);
+        vec_store(x + i,
+                  vec_mul(vec_load(x + i),
+                          vec_if_less(vec_load_u8(bytes), limit, zero, one)));
     }
 }
 
@@ -773,6 +789,7 @@ const struct kernels KERNELS_NAME = {
     .log = log_one,
     .add_scaled = add_scaled,
     .sum_rows = sum_rows,
+    .mask = mask,
     .round_bf16 = round_bf16,
     .attend = attend,
     .scan = scan,

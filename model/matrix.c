@@ -13,8 +13,6 @@
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
-#elif defined(__aarch64__)
-#include <arm_acle.h>
 #endif
 
 /* ---- the family ------------------------------------------------------ */
@@ -67,7 +65,7 @@ void matrix_thread_init(void)
     /* All exceptions masked, nearest, no flush-to-zero, no zero-denormals. */
     _mm_setcsr(0x1f80);
 #elif defined(__aarch64__)
-    __arm_wsr64("fpcr", 0);
+    __asm__ volatile("msr fpcr, %0" : : "r"(UINT64_C(0)));
 #else
     (void)fesetround(FE_TONEAREST);
 #endif

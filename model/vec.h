@@ -89,6 +89,11 @@ static inline vec vec_load_i16(const int16_t *p)
     __m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
     return _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(x));
 }
+static inline vec vec_load_u8(const uint8_t *p)
+{
+    __m128i x = _mm_loadl_epi64((const __m128i *)(const void *)p);
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(x));
+}
 /* table[index[i]] */
 static inline vec vec_lookup(const float *table, const uint8_t *index)
 {
@@ -183,6 +188,12 @@ static inline vec vec_load_i16(const int16_t *p)
     return vec_of(vcvtq_f32_s32(vmovl_s16(vget_low_s16(x))),
                   vcvtq_f32_s32(vmovl_s16(vget_high_s16(x))));
 }
+static inline vec vec_load_u8(const uint8_t *p)
+{
+    uint16x8_t x = vmovl_u8(vld1_u8(p));
+    return vec_of(vcvtq_f32_u32(vmovl_u16(vget_low_u16(x))),
+                  vcvtq_f32_u32(vmovl_u16(vget_high_u16(x))));
+}
 static inline vec vec_lookup(const float *table, const uint8_t *index)
 {
     float x[VEC];
@@ -275,6 +286,10 @@ static inline vec vec_load_bf16(const uint16_t *p)
     VEC_EACH(vec_float_of((uint32_t)p[i] << 16));
 }
 static inline vec vec_load_i16(const int16_t *p)
+{
+    VEC_EACH((float)p[i]);
+}
+static inline vec vec_load_u8(const uint8_t *p)
 {
     VEC_EACH((float)p[i]);
 }

@@ -1,5 +1,6 @@
 #include "kernels_ref.h"
 
+#include "hash.h"
 #include "params.h"
 
 #include <float.h>
@@ -138,6 +139,14 @@ static void sum_rows(const real *start, const real *const *row,
         y[i] = start[i];
         for (uint32_t r = 0; r < count; r++)
             y[i] += scale[r] * row[r][i];
+    }
+}
+
+static void mask(uint64_t key, uint32_t cut, real keep, uint32_t width, real *x)
+{
+    for (uint32_t i = 0; i < width; i++) {
+        uint64_t bits = hash_mix(key ^ (i - i % 8)) >> i % 8 * 8;
+        x[i] = (bits & 0xff) < cut ? 0 : x[i] * keep;
     }
 }
 
@@ -291,6 +300,7 @@ const struct kernels kernels_ref = {
     .log = log_one,
     .add_scaled = add_scaled,
     .sum_rows = sum_rows,
+    .mask = mask,
     .round_bf16 = round_bf16,
     .attend = attend,
     .scan = scan,

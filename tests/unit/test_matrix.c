@@ -138,6 +138,15 @@ static size_t run_sum_rows(const struct kernels *k, struct source *s,
     return width;
 }
 
+static size_t run_mask(const struct kernels *k, struct source *s, float *out)
+{
+    uint32_t width = 8 * (1 + pick_below(s, 12));
+    for (uint32_t i = 0; i < width; i++)
+        out[i] = fabsf(pick(s)); /* a dropped minus would be a minus zero */
+    k->mask(draw(s->seed, 3, 4), pick_below(s, 256), 1.5f, width, out);
+    return width;
+}
+
 static size_t run_round(const struct kernels *k, struct source *s, float *out)
 {
     size_t count = 1 + pick_below(s, 100);
@@ -290,6 +299,7 @@ static const struct {
     {"exp, log, add", run_single, 1e-6}, /* of the value */
     {"sum_rows", run_sum_rows, 1e-5},
     {"round_bf16", run_round, 0},
+    {"mask", run_mask, 0},
     {"attend", run_attend, 1e-4},
     {"time_buckets", run_buckets, 0},
     {"scan", run_scan, 0},
