@@ -47,7 +47,7 @@ static void print_char(FILE *to, uint8_t c)
 /* What is not UTF-8 becomes U+FFFD, so that the line stays JSON. */
 void json_text_write(struct slice s, FILE *to)
 {
-    const uint8_t *p = s.ptr, *end = p + s.len;
+    const uint8_t *p = s.ptr, *end = s.len ? p + s.len : p;
     (void)fputc('"', to);
     while (p != end) {
         size_t len = utf8_sequence(p, end);

@@ -86,9 +86,9 @@ static bool zone_ms(struct cursor *c, int64_t *ms)
 
 bool iso_time_parse(struct slice text, int64_t *out_ms)
 {
-    struct cursor c = {text.ptr, text.ptr + text.len};
+    struct cursor c = {text.ptr, text.len ? text.ptr + text.len : text.ptr};
     int64_t days, of_day = 0, zone = 0;
-    if (text.len == 0 || !date(&c, &days)) return false;
+    if (!date(&c, &days)) return false;
     if (accept(&c, 'T') || accept(&c, ' ') || accept(&c, 't')) {
         if (!clock_ms(&c, &of_day) || !zone_ms(&c, &zone)) return false;
     }

@@ -26,7 +26,7 @@ static inline size_t utf8_sequence(const uint8_t *p, const uint8_t *end)
 
 static inline bool utf8_valid(struct slice s)
 {
-    const uint8_t *p = s.ptr, *end = p + s.len;
+    const uint8_t *p = s.ptr, *end = s.len ? p + s.len : p;
     while (p != end) {
         uint64_t eight;
         size_t len;
