@@ -74,7 +74,7 @@ static enum rc make_paths(struct demo *d, struct err *e)
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
         if (snprintf(paths[i].to, PATH_BYTES, "%s/%s", d->dir, paths[i].name) >=
             PATH_BYTES)
-            return ERR(e, RC_STOP, "demo: '%s' is too long a path", d->dir);
+            return ERR(e, RC_STOP, "'%s' is too long a path", d->dir);
     return RC_OK;
 }
 
@@ -84,17 +84,16 @@ static enum rc make_folder(struct demo *d, struct err *e)
     if (d->keep) {
         if (mkdir(d->keep, 0777) != 0)
             return ERR(e, RC_STOP,
-                       "demo: making folder '%s': %s; --keep "
+                       "making folder '%s': %s; --keep "
                        "takes one that does not exist yet",
                        d->keep, strerror(errno));
         if (!realpath(d->keep, d->dir))
-            return ERR(e, RC_STOP, "demo: folder '%s': %s", d->keep,
-                       strerror(errno));
+            return ERR(e, RC_STOP, "folder '%s': %s", d->keep, strerror(errno));
     } else {
         (void)snprintf(d->dir, sizeof d->dir, "%s/millrace-demo-XXXXXX",
                        tmp && *tmp ? tmp : "/tmp");
         if (!mkdtemp(d->dir))
-            return ERR(e, RC_STOP, "demo: making folder '%s': %s", d->dir,
+            return ERR(e, RC_STOP, "making folder '%s': %s", d->dir,
                        strerror(errno));
     }
     return make_paths(d, e);
@@ -154,11 +153,11 @@ static enum rc write_text(const char *dir, const char *name, struct slice text,
     bool failed;
     (void)snprintf(path, sizeof path, "%s/%s", dir, name);
     to = fopen(path, "w");
-    if (!to) return ERR(e, RC_STOP, "demo: '%s': %s", path, strerror(errno));
+    if (!to) return ERR(e, RC_STOP, "'%s': %s", path, strerror(errno));
     failed = fwrite(text.ptr, 1, text.len, to) != text.len;
     failed |= fclose(to) != 0;
     if (!failed) return RC_OK;
-    return ERR(e, RC_STOP, "demo: '%s': %s", path, strerror(errno));
+    return ERR(e, RC_STOP, "'%s': %s", path, strerror(errno));
 }
 
 static enum rc make_config(struct demo *d, struct err *e)
@@ -355,7 +354,7 @@ static enum rc run_paced(struct demo *d, struct err *e)
     if (d->paced_until > d->stream.count) d->paced_until = d->stream.count;
     s->latency_max = (uint32_t)count;
     s->latencies_ms = calloc(count, sizeof *s->latencies_ms);
-    if (!s->latencies_ms) return ERR(e, RC_STOP, "demo: no memory");
+    if (!s->latencies_ms) return ERR(e, RC_STOP, "no memory");
     s->threshold = d->config->fraud_threshold;
     s->showing = true;
     demo_screen_say(s, "(anomaly 0.97: odder than 97 %% of what is normal; "
@@ -436,7 +435,7 @@ static enum rc measure(struct demo *d, struct err *e)
     if (q->equal_scores == q->compared && q->equal_lists == q->compared)
         return RC_OK;
     return ERR(e, RC_STOP,
-               "demo: the replay's scores differ from the live "
+               "the replay's scores differ from the live "
                "ones; please report this");
 }
 
@@ -450,6 +449,8 @@ static void say_next(struct demo *d)
         demo_screen_say(s, "millrace replay --config %s --labels %s %s",
                         d->conf, d->labels, d->events);
         demo_screen_say(s, "millrace cat %s | head", d->scores);
+        demo_screen_say(s, "millrace inspect user u000011 --config %s",
+                        d->conf);
     } else {
         demo_screen_say(s, "millrace demo --keep demo   # and look at its "
                            "files: millrace cat demo/events.avro | head");

@@ -100,8 +100,7 @@ static enum rc open_reader(struct demo_live *l, struct err *e)
     }
     error = rc == RC_OK ? rd_kafka_assign(l->reader, all) : 0;
     if (error)
-        rc = ERR(e, RC_STOP, "demo: reading outputs: %s",
-                 rd_kafka_err2str(error));
+        rc = ERR(e, RC_STOP, "reading outputs: %s", rd_kafka_err2str(error));
     rd_kafka_topic_partition_list_destroy(all);
     return rc;
 }
@@ -120,7 +119,7 @@ enum rc demo_live_open(struct demo_live **out,
 {
     enum rc rc;
     struct demo_live *l = calloc(1, sizeof *l);
-    if (!l) return ERR(e, RC_STOP, "demo: no memory");
+    if (!l) return ERR(e, RC_STOP, "no memory");
     l->o = *o;
     rc = open_parts(l, e);
     if (rc != RC_OK) {
@@ -163,7 +162,7 @@ static enum rc commit_end(struct demo_live *l, struct err *e)
     (void)rd_kafka_consumer_close(rk);
     rd_kafka_destroy(rk);
     if (!error) return RC_OK;
-    return ERR(e, RC_STOP, "demo: committing the history's end: %s",
+    return ERR(e, RC_STOP, "committing the history's end: %s",
                rd_kafka_err2str(error));
 }
 
@@ -172,7 +171,7 @@ static enum rc check_alive(struct demo_live *l, struct err *e)
     if (*l->o.stopped) return ERR(e, RC_STOP, "interrupted");
     if (service_running(l->service)) return RC_OK;
     if (service_join(l->service, STOP_WAIT_MS, e) != RC_OK) return RC_STOP;
-    return ERR(e, RC_STOP, "demo: the workers ended by themselves");
+    return ERR(e, RC_STOP, "the workers ended by themselves");
 }
 
 static bool scoring(const struct demo_live *l)
@@ -199,7 +198,7 @@ enum rc demo_live_fold(struct demo_live *l, struct err *e)
         TRY(check_alive(l, e));
         if (now_s() > until_s)
             return ERR(e, RC_STOP,
-                       "demo: the workers have not folded the "
+                       "the workers have not folded the "
                        "history within %d s",
                        FOLD_WAIT_S);
         l->o.tick(
@@ -316,7 +315,7 @@ enum rc demo_live_run(struct demo_live *l, uint64_t from, uint64_t until,
         tick(l, from);
         if (now_s() > l->received_s + QUIET_S)
             return ERR(e, RC_STOP,
-                       "demo: no output for %d s; %llu of %llu "
+                       "no output for %d s; %llu of %llu "
                        "events are back",
                        QUIET_S, (unsigned long long)(l->received - from),
                        (unsigned long long)(until - from));

@@ -28,7 +28,7 @@ static enum rc measure_scores(struct demo_quality *q,
     const struct evaluate_options o = evaluate_options_default();
     struct evaluate *all = evaluate_new(COLUMNS);
     enum rc rc = all ? add_live_events(s, all, e)
-                     : ERR(e, RC_STOP, "demo: no memory for measuring");
+                     : ERR(e, RC_STOP, "no memory for measuring");
     if (rc == RC_OK) rc = evaluate_measure(all, 0, &o, &q->fraud, e);
     if (rc == RC_OK) rc = evaluate_measure(all, 1, &o, &q->anomaly, e);
     evaluate_free(all);
