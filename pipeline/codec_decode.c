@@ -7,6 +7,8 @@
 
 #include <assert.h>
 
+#include "varint.h"
+
 /* Idle steps that any value may take. One that is stepped over in a longer
  * input gets no more, so that a file is read in time linear in its values. */
 enum { IDLE_MAX = 1 << 17 };
@@ -29,11 +31,6 @@ static bool fault(struct run *r, const char *what)
     return false;
 }
 
-static int64_t unzigzag(uint64_t bits)
-{
-    return (int64_t)(bits >> 1) ^ -(int64_t)(bits & 1);
-}
-
 static bool varint_long(struct run *r, int64_t *out)
 {
     const uint8_t *p = r->at;
@@ -46,7 +43,7 @@ static bool varint_long(struct run *r, int64_t *out)
         bits |= (byte & 0x7f) << shift;
         if (byte & 0x80) continue;
         r->at = p;
-        *out = unzigzag(bits);
+        *out = varint_unzigzag(bits);
         return true;
     }
     return fault(r, "a number longer than 64 bits");
@@ -56,7 +53,7 @@ static bool varint_long(struct run *r, int64_t *out)
 static inline bool varint(struct run *r, int64_t *out)
 {
     if (r->at == r->end || *r->at & 0x80) return varint_long(r, out);
-    *out = unzigzag(*r->at++);
+    *out = varint_unzigzag(*r->at++);
     return true;
 }
 

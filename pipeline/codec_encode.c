@@ -6,6 +6,8 @@
 
 #include <assert.h>
 
+#include "varint.h"
+
 struct writing {
     uint8_t *at, *end;
     const struct datum *in, *in_end;
@@ -32,13 +34,12 @@ static enum rc unfit(struct writing *w, const struct schema_type *t,
 
 static enum rc put_varint(struct writing *w, int64_t value)
 {
-    uint64_t bits = ((uint64_t)value << 1) ^ (uint64_t)(value >> 63);
-    for (;;) {
-        if (w->at == w->end) return full(w);
-        *w->at++ = (uint8_t)((bits & 0x7f) | (bits > 0x7f ? 0x80 : 0));
-        bits >>= 7;
-        if (bits == 0) return RC_OK;
-    }
+    uint8_t bytes[VARINT_BYTES_MAX];
+    size_t len = varint_put(bytes, value);
+    if (len > (size_t)(w->end - w->at)) return full(w);
+    memcpy(w->at, bytes, len);
+    w->at += len;
+    return RC_OK;
 }
 
 static enum rc put_bytes(struct writing *w, struct slice s)

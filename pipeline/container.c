@@ -14,6 +14,7 @@
 
 #include "container_codec.h"
 #include "schema_type.h"
+#include "varint.h"
 
 enum {
     SYNC_BYTES = 16,
@@ -74,7 +75,7 @@ static enum rc read_long(struct container_reader *r, int64_t *out, bool *ended,
         if (shift == 63 && byte > 1) break;
         bits |= (uint64_t)(byte & 0x7f) << shift;
         if (byte & 0x80) continue;
-        *out = (int64_t)(bits >> 1) ^ -(int64_t)(bits & 1);
+        *out = varint_unzigzag(bits);
         return RC_OK;
     }
     return damaged(r, e, "a number longer than 64 bits");
@@ -281,15 +282,8 @@ static enum rc write_bytes(struct container_writer *w, const void *bytes,
 static enum rc write_long(struct container_writer *w, int64_t value,
                           struct err *e)
 {
-    uint64_t bits = ((uint64_t)value << 1) ^ (uint64_t)(value >> 63);
-    uint8_t bytes[10];
-    size_t len = 0;
-    do {
-        bytes[len] = (uint8_t)((bits & 0x7f) | (bits > 0x7f ? 0x80 : 0));
-        len++;
-        bits >>= 7;
-    } while (bits > 0);
-    return write_bytes(w, bytes, len, e);
+    uint8_t bytes[VARINT_BYTES_MAX];
+    return write_bytes(w, bytes, varint_put(bytes, value), e);
 }
 
 static enum rc write_sized(struct container_writer *w, struct slice s,

@@ -6,9 +6,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "config_value.h"
+#include "iso_time.h"
 #include "log.h"
 
 enum { FIRST_OWN = 256, HELP_COLUMN = 26 };
@@ -224,17 +224,8 @@ int cli_complain(const struct cli *cli, enum exit_status status,
 
 bool cli_read_time(const char *text, int64_t *out_ms)
 {
-    static const char *const FORMS[] = {"%Y-%m-%dT%H:%M:%SZ",
-                                        "%Y-%m-%dT%H:%M:%S",
-                                        "%Y-%m-%d %H:%M:%S", "%Y-%m-%d"};
     uint64_t ms;
-    for (size_t i = 0; i < sizeof FORMS / sizeof FORMS[0]; i++) {
-        struct tm tm = {0};
-        const char *end = strptime(text, FORMS[i], &tm);
-        if (!end || *end) continue;
-        *out_ms = (int64_t)timegm(&tm) * 1000;
-        return true;
-    }
+    if (iso_time_parse(slice_str(text), out_ms)) return true;
     if (!read_u64(text, INT64_MAX, &ms)) return false;
     *out_ms = (int64_t)ms;
     return true;
