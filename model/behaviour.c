@@ -138,6 +138,9 @@ void behaviour_embed(const struct behaviour *b, const struct token *token,
         row[f] = params_of(p, b->values, p->embedding[f]) +
                  (size_t)token->row[f] * d;
         scale[f] = c->field[f].kind == FIELD_ITEM ? b->item_scale : 1;
+        if (c->field[f].kind == FIELD_ITEM) /* the one large table */
+            for (uint32_t i = 0; i < d; i += CACHE_LINE / sizeof(real))
+                __builtin_prefetch(row[f] + i);
     }
     kernels_get()->sum_rows(params_of(p, b->values, p->position) +
                                 (size_t)position * d,

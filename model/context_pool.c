@@ -5,7 +5,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
-enum { CONTEXTS_MIN = 2, CACHE_LINE = 64, HUGE_PAGE_BYTES = 2 << 20 };
+enum {
+    CONTEXTS_MIN = 2,
+    CACHE_LINE = 64,
+    HUGE_PAGE_BYTES = 2 << 20,
+    ONCE_SHARE = 10, /* one in so many contexts is of a user seen once */
+};
 
 static size_t round_up(size_t bytes, size_t step)
 {
@@ -14,19 +19,29 @@ static size_t round_up(size_t bytes, size_t step)
 
 /* ---- use order ------------------------------------------------------- */
 
+static struct context_list *list_of(struct context_pool *p,
+                                    const struct context *c)
+{
+    return c->came_back ? &p->again : &p->once;
+}
+
 static void unlink_context(struct context_pool *p, struct context *c)
 {
-    *(c->newer ? &c->newer->older : &p->newest) = c->older;
-    *(c->older ? &c->older->newer : &p->oldest) = c->newer;
+    struct context_list *l = list_of(p, c);
+    *(c->newer ? &c->newer->older : &l->newest) = c->older;
+    *(c->older ? &c->older->newer : &l->oldest) = c->newer;
     c->newer = c->older = NULL;
+    l->count--;
 }
 
 static void link_newest(struct context_pool *p, struct context *c)
 {
-    c->older = p->newest;
+    struct context_list *l = list_of(p, c);
+    c->older = l->newest;
     c->newer = NULL;
-    *(p->newest ? &p->newest->newer : &p->oldest) = c;
-    p->newest = c;
+    *(l->newest ? &l->newest->newer : &l->oldest) = c;
+    l->newest = c;
+    l->count++;
 }
 
 void context_pool_pin(struct context_pool *p, struct context *c)
@@ -34,6 +49,7 @@ void context_pool_pin(struct context_pool *p, struct context *c)
     if (c->pinned) return;
     unlink_context(p, c);
     c->pinned = true;
+    c->came_back = true;
 }
 
 void context_pool_unpin(struct context_pool *p, struct context *c)
@@ -149,8 +165,12 @@ void context_pool_release(struct context_pool *p, struct context *c)
 
 static bool evict_oldest(struct context_pool *p)
 {
-    if (!p->oldest) return false;
-    context_pool_release(p, p->oldest);
+    uint32_t all = p->once.count + p->again.count;
+    struct context *c = p->once.count > all / ONCE_SHARE || !p->again.oldest
+                            ? p->once.oldest
+                            : p->again.oldest;
+    if (!c) return false;
+    context_pool_release(p, c);
     p->evictions++;
     return true;
 }
@@ -169,6 +189,7 @@ struct context *context_pool_take(struct context_pool *p,
     c = p->free_context[--p->free_contexts];
     c->owner = owner;
     c->pinned = true;
+    c->came_back = false;
     c->newer = c->older = NULL;
     c->anchor = anchor;
     c->anchor_ms = 0;

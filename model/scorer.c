@@ -346,9 +346,10 @@ static const real *refill(struct scorer *s, struct context *c,
                           const struct score_request *r, real *before)
 {
     uint32_t missing = (uint32_t)(r->n - c->anchor);
-    const struct past_event *ev = r->events + (r->event_count - 1 - missing);
+    const struct past_event *ev;
 
     assert(r->event_count > missing);
+    ev = r->events + (r->event_count - 1 - missing);
     for (uint32_t i = 0; i < missing; i++) {
         struct token token;
         tokenise(&s->model->tokeniser, &ev[i], &token);
