@@ -1,19 +1,25 @@
 /* labels.h - late truths, joined to events by their id.
  *
- * A label file is a container of Label records (schemas/label.avsc) or of
- * records that resolve to them. Of several labels of one event the last
- * counts. Labels serve training and metrics only; no feature reads them.
+ * Labels stand in container files or in labels.topic, as Label records
+ * (schemas/label.avsc) or records that resolve to them. Of several labels of
+ * one event the one that became known last counts. Labels serve training and
+ * metrics only; no feature reads them.
  *
  * Threads  Immutable once read. */
 #ifndef MILLRACE_LABELS_H
 #define MILLRACE_LABELS_H
 
+#include "config.h"
 #include "err.h"
 #include "slice.h"
 
 struct labels;
 enum rc labels_read(struct labels **out, const char *const *paths,
                     uint32_t count, struct err *e) MUST_USE;
+/* labels.topic as it is now, from its start to its end. A message that is no
+ * label is logged and left out. */
+enum rc labels_read_topic(struct labels **out, const struct config *c,
+                          struct err *e) MUST_USE;
 void labels_free(struct labels *l);
 size_t labels_count(const struct labels *l);
 

@@ -149,6 +149,8 @@ static enum rc open_all(struct command *c, struct err *e)
     if (c->label_paths.count > 0)
         TRY(labels_read(&c->labels, c->label_paths.at, c->label_paths.count,
                         e));
+    else if (c->topic && c->config->labels_topic[0])
+        TRY(labels_read_topic(&c->labels, c->config, e));
     TRY(metrics_new(&c->metrics, c->o.workers, e));
     fill_options(c);
     return replay_start(&c->replay, &c->o, e);
