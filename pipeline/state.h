@@ -90,6 +90,8 @@ struct partition_log {
     uint32_t partitions;
     int64_t log_start, log_end;
     int64_t committed; /* -1: the group never committed */
+    int64_t begin;     /* where such a group begins (auto.offset.reset); below
+                          log_start: there */
 };
 /* Sets next to where the log is to be read from. RC_STOP, naming `millrace
  * reset`, where log and store do not agree; RC_AGAIN while another worker of

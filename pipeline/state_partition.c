@@ -102,12 +102,16 @@ static enum rc place(struct state *st, const char *name, struct partition *p,
 {
     struct family_meta *m = &p->store->meta;
     TRY(check_committed(name, log, e));
-    p->committed = log->committed < 0 ? log->log_start : log->committed;
+    p->committed = log->committed;
+    if (log->committed < 0)
+        p->committed =
+            log->begin > log->log_start ? log->begin : log->log_start;
     if (!found) {
+        int64_t first = log->committed < 0 ? p->committed : log->log_start;
         TRY(check_no_record(st, name, log, e));
         *m = (struct family_meta){.partitions = log->partitions,
-                                  .checkpoint = log->log_start,
-                                  .applied = log->log_start};
+                                  .checkpoint = first,
+                                  .applied = first};
     } else {
         TRY(check_identity(st, name, m, log, e));
         TRY(check_order(name, m, log, p->committed, e));

@@ -189,6 +189,7 @@ static enum rc open_partition(struct worker *w, const struct source_change *c,
         .log_start = at->log_start,
         .log_end = at->log_end,
         .committed = at->committed,
+        .begin = at->offset,
     };
     int64_t until = now_ms() + TAKE_OVER_WAIT_MS;
     struct partition *p = state_partition(w->state, at->input, at->partition);

@@ -470,6 +470,25 @@ static void test_a_new_group_starts_at_the_log_start(void **state)
     rig_fini(&r);
 }
 
+/* kafka.auto.offset.reset = latest: nothing before is scored or folded. */
+static void test_a_new_group_may_begin_later(void **state)
+{
+    struct rig r;
+    rig_init(&r, *state);
+    r.log.log_start = 40;
+    r.log.begin = 500;
+    rig_open(&r);
+    assert_int_equal(r.p->next, 500);
+    assert_int_equal(r.p->committed, 500);
+    rig_run(&r, 600, false);
+    rig_checkpoint_all(&r);
+    rig_crash(&r);
+    r.log.begin = 700; /* of no account once it has committed */
+    rig_open(&r);
+    assert_int_equal(r.p->next, 600);
+    rig_fini(&r);
+}
+
 static void test_a_store_that_leads_is_refused(void **state)
 {
     struct rig r;
@@ -870,6 +889,7 @@ int main(void)
         TEST(test_full_says_so),
         TEST(test_steady_state_takes_no_memory),
         TEST(test_a_new_group_starts_at_the_log_start),
+        TEST(test_a_new_group_may_begin_later),
         TEST(test_a_store_that_leads_is_refused),
         TEST(test_offsets_out_of_order_are_refused),
         TEST(test_another_cluster_topic_or_shape_is_refused),
