@@ -6,6 +6,7 @@
  * those of an old log would be deleted as soon as they are written. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli.h"
 #include "kafka_client.h"
@@ -13,6 +14,7 @@
 enum {
     TOPICS_MAX = 8,
     CREATE_WAIT_MS = 30000,
+    KNOWN_PAUSE_MS = 50,
     SETTINGS_MAX = 4,
     DAY_MS = 86400000,
     VALUE_BYTES = 32,
@@ -162,6 +164,22 @@ static enum rc create(const struct command *c, struct topic *t, rd_kafka_t *rk,
     return rc;
 }
 
+/* A topic that the controller has made is not known to every broker yet, and
+ * who comes after this command should find it. */
+static enum rc wait_until_known(const struct topic *t, rd_kafka_t *rk,
+                                struct err *e)
+{
+    const struct timespec pause = {.tv_nsec = KNOWN_PAUSE_MS * 1000000L};
+    uint32_t partitions;
+    enum rc rc;
+
+    for (int waited_ms = 0;; waited_ms += KNOWN_PAUSE_MS) {
+        rc = kafka_topic_partitions(rk, t->name, &partitions, e);
+        if (rc == RC_OK || waited_ms >= CREATE_WAIT_MS) return rc;
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
 /* Outputs get as many partitions as the events that are there. */
 static enum rc ask_cluster(struct command *c, struct err *e)
 {
@@ -178,6 +196,7 @@ static enum rc ask_cluster(struct command *c, struct err *e)
         if (c->topics[0].use == TOPIC_EVENTS)
             t->partitions = c->topics[0].partitions;
         if (c->create) rc = create(c, t, rk, e);
+        if (rc == RC_OK && c->create) rc = wait_until_known(t, rk, e);
     }
     rd_kafka_destroy(rk);
     return rc;
