@@ -12,6 +12,7 @@ enum {
     COMMIT_WAIT_MS = 15000, /* one call of the transaction's coordinator */
     INIT_WAIT_MS = 30000,   /* the coordinator may have to end an open one */
     OFFSETS_WAIT_MS = 15000,
+    SETTLE_US = 2500, /* see begin */
     HEADERS_OMITTED = 1,
 };
 
@@ -21,6 +22,7 @@ struct kafka_sink {
     struct producer *producer;
     rd_kafka_t *consumer;
     bool open;                 /* a transaction has begun */
+    uint64_t committed_ns;     /* when the last one was committed */
     rd_kafka_queue_t *answers; /* of offset commits */
 };
 
@@ -94,12 +96,27 @@ static bool producer_broken(struct kafka_sink *k)
 
 /* ---- send ------------------------------------------------------------- */
 
+/* The coordinator answers a commit before it has written the commit's
+ * markers, and whoever adds a partition until then is told to come again:
+ * librdkafka does so 20 ms later. Waiting a little first is what a quiet
+ * topic gains by; under load the time has passed long ago. */
+static void let_settle(const struct kafka_sink *k)
+{
+    uint64_t passed_us = (metrics_now_ns() - k->committed_ns) / 1000;
+    struct timespec rest;
+
+    if (passed_us >= SETTLE_US) return;
+    rest = (struct timespec){.tv_nsec = (long)(SETTLE_US - passed_us) * 1000};
+    (void)nanosleep(&rest, NULL);
+}
+
 static enum rc begin(struct kafka_sink *k, struct err *e)
 {
     rd_kafka_error_t *error;
     enum rc rc;
 
     if (k->open) return RC_OK;
+    let_settle(k);
     error = rd_kafka_begin_transaction(producer_handle(k->producer));
     if (!error) {
         k->open = true;
@@ -318,6 +335,7 @@ static enum rc commit_transaction(struct kafka_sink *k,
         outcome = TXN_TO_ABORT; /* not ended: abort */
     if (outcome == TXN_DONE) {
         k->open = false;
+        k->committed_ns = metrics_now_ns();
         return RC_OK;
     }
     if (outcome != TXN_TO_ABORT) return settle(k, list, e);
