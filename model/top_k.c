@@ -1,6 +1,7 @@
 #include "top_k.h"
 
 #include "kernels.h"
+#include "params.h"
 
 #include <assert.h>
 #include <float.h>
@@ -8,14 +9,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A query h is t p + d with bytes p, an item e is s q + r with bytes q. So
+/* With m the mean of all items, a query h is t p + d with bytes p, an item e
+ * is m + s q + r with bytes q. So
  *
- *   h.e = t s (p.q) + d.(s q) + h.r
- *       <= t s (p.q) + |d| |s q| + |h| |r|           (Cauchy and Schwarz)
+ *   h.e = h.m + t s (p.q) + d.(s q) + h.r
+ *       <= h.m + t s (p.q) + |d| |s q| + |h| |r|     (Cauchy and Schwarz)
  *
- * Divided by t this is what the kernels compare. ROUNDING covers, as a share
- * of |h| |e|, what the float score itself may differ from h.e (D 2^-24, D <=
- * 1024) and the rounding of the bound's own few operations. */
+ * Less h.m and divided by t this is what the kernels compare. The mean is
+ * taken out because learned items have much in common, and what they have in
+ * common does not decide. ROUNDING covers, as a share of |h| (|e| + |m| + |e -
+ * m|), what the float score itself may differ from h.e (D 2^-24, D <= 1024)
+ * and the rounding of the bound's own few operations. */
 #define ROUNDING 1e-4
 
 enum {
@@ -31,6 +35,7 @@ enum {
 
 struct top_k_index {
     const real *table;
+    real *mean; /* (D) of the items */
     uint32_t items, width, groups;
     struct scan scan;
     struct packed packed; /* for top_k_logits */
@@ -43,6 +48,7 @@ struct search {
     struct ranked *heap; /* (k) the worst on top */
     uint32_t found;
     double step;            /* t */
+    double common;          /* h.m */
     uint32_t excluded_next; /* into the request's list */
     uint32_t waiting_count; /* items to score in floats */
     uint32_t waiting[SCORE_ROWS];
@@ -82,6 +88,14 @@ static double step_for(const real *x, uint32_t width, int most)
     return step;
 }
 
+static double norm_of(const real *x, uint32_t width)
+{
+    double square = 0;
+    for (uint32_t i = 0; i < width; i++)
+        square += (double)x[i] * x[i];
+    return sqrt(square);
+}
+
 static void put_item(struct top_k_index *t, uint32_t item)
 {
     const real *e = t->table + (size_t)item * t->width;
@@ -89,27 +103,40 @@ static void put_item(struct top_k_index *t, uint32_t item)
     int8_t *panel = (int8_t *)t->scan.panels + group * t->width * SCAN_GROUP +
                     lane / SCAN_HALF * t->width * SCAN_HALF +
                     lane % SCAN_HALF * 2;
-    double step = step_for(e, t->width, ITEM_MAX);
-    double lost = 0, kept = 0, square = 0;
+    real centred[WIDTH_MAX] = {0};
+    double step, lost = 0, kept = 0, sizes;
     int64_t sum = 0;
 
+    for (uint32_t k = 0; k < t->width; k++)
+        centred[k] = e[k] - t->mean[k];
     /* The kernels read a float; the loss is measured against that. */
-    step = (float)step;
+    step = (float)step_for(centred, t->width, ITEM_MAX);
     for (uint32_t k = 0; k < t->width; k++) {
-        long byte = lrint(e[k] / step);
+        long byte = lrint(centred[k] / step);
         double back = step * (double)byte;
+        double rest = (double)e[k] - t->mean[k] - back;
         assert(byte >= -ITEM_MAX && byte <= ITEM_MAX);
         panel[k / 2 * 2 * SCAN_HALF + k % 2] = (int8_t)byte;
-        lost += (e[k] - back) * (e[k] - back);
+        lost += rest * rest;
         kept += back * back;
-        square += (double)e[k] * e[k];
         sum += byte;
     }
+    sizes = norm_of(e, t->width) + norm_of(t->mean, t->width) +
+            norm_of(centred, t->width);
     ((int16_t *)t->scan.offset)[item] = (int16_t)(uint16_t)(128 * sum);
     ((float *)t->scan.scale)[item] = (float)step;
-    ((float *)t->scan.residual)[item] =
-        (float)(sqrt(lost) + ROUNDING * sqrt(square));
+    ((float *)t->scan.residual)[item] = (float)(sqrt(lost) + ROUNDING * sizes);
     ((float *)t->scan.norm)[item] = (float)sqrt(kept);
+}
+
+static void find_mean(struct top_k_index *t)
+{
+    for (uint32_t k = 0; k < t->width; k++) {
+        double sum = 0;
+        for (uint32_t i = 0; i < t->items; i++)
+            sum += t->table[(size_t)i * t->width + k];
+        t->mean[k] = t->items > 0 ? (real)(sum / t->items) : 0;
+    }
 }
 
 /* ---- index and scratch ----------------------------------------------- */
@@ -131,6 +158,7 @@ static size_t lay_out(struct top_k_index *t)
     t->scan.scale = lay(t->block, &used, rows * sizeof(float));
     t->scan.residual = lay(t->block, &used, rows * sizeof(float));
     t->scan.norm = lay(t->block, &used, rows * sizeof(float));
+    t->mean = lay(t->block, &used, t->width * sizeof(real));
     panels =
         lay(t->block, &used, packed_size(t->width, t->items) * sizeof(real));
     if (panels)
@@ -145,7 +173,7 @@ struct top_k_index *top_k_index_new(const real *table, uint32_t items,
     struct top_k_index *t = calloc(1, sizeof *t);
     size_t bytes;
     if (!t) return NULL;
-    assert(width % 8 == 0 && width > 0 && width <= 1024);
+    assert(width % 8 == 0 && width > 0 && width <= WIDTH_MAX);
     t->table = table;
     t->items = items;
     t->width = width;
@@ -158,6 +186,7 @@ struct top_k_index *top_k_index_new(const real *table, uint32_t items,
     }
     memset(t->block, 0, bytes); /* items that fill the last group */
     (void)lay_out(t);
+    find_mean(t);
     for (uint32_t i = 0; i < items; i++)
         put_item(t, i);
     return t;
@@ -270,6 +299,7 @@ static void start(const struct top_k_index *t, struct top_k_scratch *scratch,
             assert(byte >= -QUERY_MAX && byte <= QUERY_MAX);
             both |= (uint32_t)(byte + 128) << 8 * j;
             square += x * x;
+            s->common += x * t->mean[2 * p + j];
             lost += (x - back) * (x - back);
         }
         pairs[p] = both | both << 16;
@@ -301,7 +331,7 @@ static void settle(const struct top_k_index *t, struct top_k_scratch *scratch,
     scratch->rescored += s->waiting_count;
     s->waiting_count = 0;
     if (s->found == k) {
-        double limit = s->heap[0].score / s->step;
+        double limit = (s->heap[0].score - s->common) / s->step;
         scratch->query[i].limit = (float)(limit - 1e-6 * fabs(limit));
     }
 }
