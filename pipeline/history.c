@@ -4,7 +4,8 @@
  *
  *   version u8 | fields u8 | numbers u8 | categoricals u8 | count u32 |
  *   events_total u64 | applied_offset i64 | newest_time_ms i64 |
- *   amount_count u64 | amount_sum i128 | count x event, oldest first
+ *   amount_count u64 | amount_sum i128 | listed_ms i64 |
+ *   count x event, oldest first
  *
  *   event: time_ms i64 | gap_ms i64 | event_id u64 | flags u32 |
  *          item u64 | type u64 | category u64 | channel u64   if mapped
@@ -23,7 +24,7 @@
 
 enum {
     VERSION = 1,
-    HEAD_BYTES = 4 + 4 + 4 * 8 + 16,
+    HEAD_BYTES = 4 + 4 + 5 * 8 + 16,
     EVENT_FIXED_BYTES = 8 + 8 + 8 + 4,
     ITEM_AT = EVENT_FIXED_BYTES, /* the first of those that may be left out */
     CAPACITY_FIRST = 4,
@@ -46,7 +47,9 @@ void history_shape_init(struct history_shape *s)
 
 void history_init(struct history *h)
 {
-    *h = (struct history){.applied_offset = -1, .newest_time_ms = INT64_MIN};
+    *h = (struct history){.applied_offset = -1,
+                          .newest_time_ms = INT64_MIN,
+                          .listed_ms = INT64_MIN};
 }
 
 void history_fini(const struct history_shape *s, struct history *h)
@@ -230,6 +233,7 @@ size_t history_encode(const struct history_shape *s, const struct history *h,
     to = put_i64(to, h->newest_time_ms);
     to = put_u64(to, h->amount_count);
     to = put_u128(to, (unsigned __int128)h->amount_sum);
+    to = put_i64(to, h->listed_ms);
     if (h->count > 0) {
         to = put_bytes(to, slice_of(h->packed + (size_t)h->first * s->stride,
                                     (size_t)(h->count - wrapped) * s->stride));
@@ -251,6 +255,7 @@ static enum rc decode_head(const struct history_shape *s, struct history *h,
     h->newest_time_ms = read_i64(r);
     h->amount_count = read_u64(r);
     h->amount_sum = (__int128)read_u128(r);
+    h->listed_ms = read_i64(r);
     if (r->bad) return ERR(e, RC_STOP, "history: shorter than its head");
     if (version != VERSION)
         return ERR(e, RC_STOP, "history: version %d, this build reads %d",

@@ -37,6 +37,8 @@ struct history {
     int64_t newest_time_ms; /* newest event time seen; INT64_MIN: none */
     uint64_t amount_count;  /* events with an amount, ever */
     __int128 amount_sum;    /* of their scaled amounts */
+    int64_t listed_ms;      /* the policy's (decide.h): event time of the
+                               newest list; INT64_MIN: none. A fold too */
     uint32_t count;         /* kept */
     uint32_t capacity;
     uint32_t first;  /* the oldest; 0 until capacity is events_max */

@@ -26,9 +26,6 @@ struct user_state {
     struct history history;
     struct windows *windows;
     struct context *context; /* the scorer's; NULL: not cached */
-    int64_t listed_ms;       /* event time of the newest list made under
-                                recommend.when = interval; INT64_MIN:
-                                none. A fold like the rest: stored. */
     uint64_t batch;          /* the stage's: the batch that touched the
                                 row last; never stored */
     struct partition *partition;

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -116,32 +117,50 @@ static void test_flags(void **state)
 }
 
 /* The interval through the whole spine: the row remembers, whatever the
- * batches were and also when rows are lost and folded again. */
+ * batches were, when rows are lost and folded again, and when they go to the
+ * store and come back. */
 static void test_interval_in_the_spine(void **state)
 {
     static const char *const BATCHES[] = {
         "batch.events.max=1", "batch.events.max=9", "batch.events.max=64"};
     struct spine_run runs[3];
     struct spine_outputs outputs[3];
+    char dir[] = "/tmp/millrace-decide-XXXXXX", command[64];
+    struct store_options o = {.memory_bytes = 8 << 20};
     struct spine_log log;
+    struct store *store;
+    struct err e;
     (void)state;
+    assert_non_null(mkdtemp(dir));
+    o.dir = dir;
+    if (store_open(&store, &o, &e) != RC_OK) fail_msg("%s", e.text);
     spine_log_make(&log, 800, 12, 77);
     for (uint32_t i = 0; i < 3; i++) {
         const char *sets[] = {"recommend.when=interval",
-                              "recommend.interval=6h", BATCHES[i], NULL};
+                              "recommend.interval=6h",
+                              BATCHES[i],
+                              "state.checkpoint.rows=1000",
+                              "state.checkpoint.age=100ms",
+                              NULL};
         spine_run_open(&runs[i], &log, sets);
         if (i == 1) source_memory_change(runs[i].source, SOURCE_LOST, 333);
+        if (i == 2) runs[i].options.store = store;
+        if (i == 2) runs[i].options.cache_bytes = 1;
         spine_run_start(&runs[i]);
         spine_run_to_end(&runs[i]);
         outputs[i] = spine_outputs_of(&runs[i], 1);
         assert_in_range(outputs[i].count, 800 + 100, 800 + 700);
         if (i > 0) spine_outputs_same(&outputs[0], &outputs[i]);
     }
+    assert_true(spine_run_count(&runs[2], COUNT_state_evictions) > 0);
     for (uint32_t i = 0; i < 3; i++) {
         spine_outputs_free(&outputs[i]);
         spine_run_close(&runs[i]);
     }
     spine_log_free(&log);
+    store_close(store);
+    (void)snprintf(command, sizeof command, "rm -rf '%s'", dir);
+    assert_int_equal(system(command), 0);
 }
 
 int main(void)

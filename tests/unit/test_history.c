@@ -321,12 +321,14 @@ static void test_golden_bytes(void **state)
         if (i % 11 == 3) ev.flags = PAST_NO_AMOUNT;
         assert_true(history_apply(&s, &h, 2 * (int64_t)i, &ev));
     }
+    h.listed_ms = INT64_C(1600000012345);
     bytes = encode(&s, &h);
     golden = golden_bytes("history_v1.bin", bytes);
     assert_true(slice_equal(bytes, golden));
     history_init(&back);
     assert_int_equal(history_decode(&s, &back, golden, &e), RC_OK);
     assert_int_equal(back.events_total, KEPT + 7);
+    assert_true(back.listed_ms == h.listed_ms);
     history_fini(&s, &back);
     history_fini(&s, &h);
     free_slice(bytes);
