@@ -41,6 +41,23 @@ static void on_signal(int signal_number)
     stopped = 1;
 }
 
+static int check_arguments(const struct command *c)
+{
+    if (c->cli.arg_count > 0)
+        return cli_complain(&c->cli, EXIT_USAGE, "what is '%s'?",
+                            c->cli.args[0]);
+    if (!c->to == !c->topic)
+        return cli_complain(&c->cli, EXIT_USAGE,
+                            "give one of --to FILE and --topic NAME");
+    if (c->labels_to && c->labels_topic)
+        return cli_complain(&c->cli, EXIT_USAGE,
+                            "give one of --labels-to and --labels-topic");
+    if (c->rate < 0)
+        return cli_complain(&c->cli, EXIT_USAGE, "--rate %g is below zero",
+                            c->rate);
+    return CLI_GO;
+}
+
 static int parse(struct command *c, int argc, char **argv)
 {
     int64_t start_ms = c->o.start_ms, delay_ms = c->o.label_delay_ms;
@@ -94,19 +111,7 @@ static int parse(struct command *c, int argc, char **argv)
     if (status != CLI_GO) return status;
     c->o.start_ms = start_ms;
     c->o.label_delay_ms = delay_ms;
-    if (c->cli.arg_count > 0)
-        return cli_complain(&c->cli, EXIT_USAGE, "what is '%s'?",
-                            c->cli.args[0]);
-    if (!c->to == !c->topic)
-        return cli_complain(&c->cli, EXIT_USAGE,
-                            "give one of --to FILE and --topic NAME");
-    if (c->labels_to && c->labels_topic)
-        return cli_complain(&c->cli, EXIT_USAGE,
-                            "give one of --labels-to and --labels-topic");
-    if (c->rate < 0)
-        return cli_complain(&c->cli, EXIT_USAGE, "--rate %g is below zero",
-                            c->rate);
-    return CLI_GO;
+    return check_arguments(c);
 }
 
 static enum rc open_all(struct command *c, struct err *e)
