@@ -35,7 +35,7 @@ void softmax_surprise(const real *logits, uint32_t rows, uint32_t cols,
 }
 
 void tail_surprise(real *logits, uint32_t rows, uint32_t cols,
-                   const uint32_t *targets, float *out)
+                   const uint32_t *targets, enum tail which, float *out)
 {
     for (uint32_t m = 0; m < rows; m++) {
         real *row = logits + (size_t)m * cols;
@@ -45,7 +45,8 @@ void tail_surprise(real *logits, uint32_t rows, uint32_t cols,
             below += row[r];
         for (uint32_t r = targets[m]; r < cols; r++)
             above += row[r];
-        tail = 2 * (below < above ? below : above);
+        tail = above;
+        if (which == TAIL_BOTH) tail = 2 * (below < above ? below : above);
         if (tail > 1) tail = 1;
         out[m] = (float)-matrix_log(tail > TAIL_MIN ? tail : TAIL_MIN);
     }

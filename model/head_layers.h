@@ -26,11 +26,13 @@ double softmax_loss(real *logits, uint32_t rows, uint32_t cols,
 void softmax_surprise(const real *logits, uint32_t rows, uint32_t cols,
                       const uint32_t *targets, float *out);
 
-/* For rows in an order, like amounts: how far out the target is, -ln of twice
- * the smaller of the shares up to it and from it on. A small value in a
- * narrow bucket is not odd; one beyond all others is. logits are used up. */
+/* For rows in an order: how far out the target is. Above (amounts): -ln of the
+ * share from it on, so that a small amount in a narrow bucket is not odd and
+ * one beyond all others is. Both ways (gaps): of twice the smaller of the
+ * shares up to it and from it on. logits are used up. */
+enum tail { TAIL_ABOVE, TAIL_BOTH };
 void tail_surprise(real *logits, uint32_t rows, uint32_t cols,
-                   const uint32_t *targets, float *out);
+                   const uint32_t *targets, enum tail which, float *out);
 
 /* One predicted field. */
 struct field_layer {

@@ -247,11 +247,16 @@ static void item_surprise(const struct heads *h, const real *x,
     }
 }
 
-/* Whether the rows of this kind of field stand in an order. */
-static bool is_ordered(enum field_kind kind)
+/* The surprise of one field, by the kind of its rows. */
+static void field_surprise(enum field_kind kind, real *logits, uint32_t rows,
+                           uint32_t cols, const uint32_t *targets, float *out)
 {
-    return kind == FIELD_AMOUNT_LEVEL || kind == FIELD_AMOUNT_RATIO ||
-           kind == FIELD_GAP;
+    if (kind == FIELD_AMOUNT_LEVEL || kind == FIELD_AMOUNT_RATIO)
+        tail_surprise(logits, rows, cols, targets, TAIL_ABOVE, out);
+    else if (kind == FIELD_GAP)
+        tail_surprise(logits, rows, cols, targets, TAIL_BOTH, out);
+    else
+        softmax_surprise(logits, rows, cols, targets, out);
 }
 
 static void surprise_tile(const struct heads *h, const real *const *before,
@@ -274,10 +279,8 @@ static void surprise_tile(const struct heads *h, const real *const *before,
             targets[m] = tokens[m]->row[f];
         matrix_multiply(x, c->width, rows, &h->next[f].weight_packed,
                         h->next[f].bias, logits, h->next[f].rows, MATRIX_SET);
-        if (is_ordered(c->field[f].kind))
-            tail_surprise(logits, rows, h->next[f].rows, targets, surprise);
-        else
-            softmax_surprise(logits, rows, h->next[f].rows, targets, surprise);
+        field_surprise(c->field[f].kind, logits, rows, h->next[f].rows, targets,
+                       surprise);
         for (uint32_t m = 0; m < rows; m++)
             out[(size_t)m * c->field_count + f] = surprise[m];
     }

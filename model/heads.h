@@ -5,9 +5,9 @@
  *          window features]: the mean of their logits, through Platt's
  *          calibration, is a probability.
  * Anomaly  Each predicted field's surprise, -ln p under the prediction from
- *          the hidden state before the event (for amounts and gaps p is that
- *          of being so far out), becomes -ln(1 - rank) by the
- *          field's quantile table; their sum becomes a quantile by one more
+ *          the hidden state before the event (for amounts p is that of so
+ *          much or more, for gaps of being so far out), becomes -ln(1 - rank)
+ * by the field's quantile table; their sum becomes a quantile by one more
  *          table. No label enters. The item's p is normalised over a fixed
  *          sample of items and the item itself, so it costs little and is
  *          the same live and replayed.

@@ -12,8 +12,9 @@
 
 enum {
     THREADS_MAX = 64,
-    ANOMALY_ROWS = 50000,      /* that the quantile tables are made of */
+    ANOMALY_ROWS = 50000,     /* that the quantile tables are made of */
     NORMAL_TARGETS_MIN = 500, /* of validation, to make them of it */
+    VALIDATION_SHARE = 4,
     START_KEY = 0x7374,
     SHUFFLE_KEY = 0x7368,
 };
@@ -337,6 +338,15 @@ static double goodness(const struct run *r, const struct measured *v)
     return -v->loss;
 }
 
+/* After an epoch a part of the validation is enough to see where training
+ * goes: what takes a quarter as long as the epoch. */
+static uint32_t validation_step(const struct train_data *d)
+{
+    return (uint32_t)(VALIDATION_SHARE * d->validate.tokens /
+                      (2 * d->train.tokens)) +
+           1;
+}
+
 static enum rc validate(struct run *r, struct measured *v, struct err *e)
 {
     struct scored_labels labels;
@@ -346,8 +356,8 @@ static enum rc validate(struct run *r, struct measured *v, struct err *e)
                            .average_precision = (double)NAN};
     if (!r->data->validate.count) return RC_OK;
     shared_refresh_whole(r->shared);
-    TRY(measure(r->shared, r->lanes, r->team, &r->data->validate, ROLE_VALIDATE,
-                v, &labels, e));
+    TRY(measure(r->shared, r->lanes, r->team, &r->data->validate,
+                validation_step(r->data), ROLE_VALIDATE, v, &labels, e));
     scored_labels_fini(&labels);
     return RC_OK;
 }
@@ -409,7 +419,7 @@ static enum rc calibrate(struct run *r, struct err *e)
     struct measured v;
     if (!r->m->info.has_fraud) return RC_OK;
     if (r->data->validate.count)
-        TRY(measure(r->shared, r->lanes, r->team, &r->data->validate,
+        TRY(measure(r->shared, r->lanes, r->team, &r->data->validate, 1,
                     ROLE_VALIDATE, &v, &labels, e));
     tables_calibrate(&labels, (double)r->shared->positive_weight,
                      &r->m->tables);

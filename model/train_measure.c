@@ -210,12 +210,12 @@ static void add_up(const struct pass *p, struct measured *out)
 }
 
 enum rc measure(const struct train_shared *shared, struct lane **lanes,
-                struct team *team, const struct piece_list *list,
+                struct team *team, const struct piece_list *list, uint32_t step,
                 enum role role, struct measured *out,
                 struct scored_labels *labels, struct err *e)
 {
     struct pass p = {.shared = shared, .lanes = lanes, .role = role};
-    TRY(pass_init(&p, list, 1, e));
+    TRY(pass_init(&p, list, step, e));
     *labels = (struct scored_labels){
         .logit = malloc((p.frauds + 1) * sizeof *labels->logit),
         .label = malloc(p.frauds + 1),

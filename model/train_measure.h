@@ -24,10 +24,10 @@ struct scored_labels {
 };
 void scored_labels_fini(struct scored_labels *s);
 
-/* Measures the pieces of a role. shared->items is the whole table. labels is
- * filled, in the order of the pieces. */
+/* Measures every step-th piece of a role. shared->items is the whole table.
+ * labels is filled, in the order of the pieces. */
 enum rc measure(const struct train_shared *shared, struct lane **lanes,
-                struct team *team, const struct piece_list *list,
+                struct team *team, const struct piece_list *list, uint32_t step,
                 enum role role, struct measured *out,
                 struct scored_labels *labels, struct err *e) MUST_USE;
 

@@ -425,7 +425,7 @@ static void plain_surprise(const struct served *s, uint32_t i, double out[2])
     const real *shift = params_of(p, s->values, p->next_bias[1]);
     uint32_t item = s->token[i].row[0], amount = s->token[i].row[1];
     double sum = 0, least = INFINITY, own, all = 0;
-    double below = 0, above = 0;
+    double above = 0;
     for (uint32_t k = 0; k < s->tables.reference_count; k++) {
         double v = plain_dot(
             before, items + (size_t)s->tables.reference[k] * WIDTH, WIDTH, 1);
@@ -440,10 +440,9 @@ static void plain_surprise(const struct served *s, uint32_t i, double out[2])
         double p_ =
             exp(shift[k] + plain_dot(before, weight + k, WIDTH, AMOUNTS));
         all += p_;
-        if (k <= amount) below += p_;
         if (k >= amount) above += p_;
     }
-    out[1] = -log(fmin(1, 2 * fmin(below, above) / all));
+    out[1] = -log(above / all);
 }
 
 static void test_anomaly_is_the_formula(void **state)
@@ -478,6 +477,24 @@ static void test_anomaly_is_the_formula(void **state)
     serve_fini(&s);
 }
 
+static void test_tails(void **state)
+{
+    const real start[4] = {0, (real)log(2), (real)log(5), (real)log(2)};
+    static const double above[4] = {1, 0.9, 0.7, 0.2};
+    static const double both[4] = {0.2, 0.6, 1, 0.4};
+    (void)state;
+    for (uint32_t t = 0; t < 4; t++) {
+        real row[4];
+        float out;
+        memcpy(row, start, sizeof row);
+        tail_surprise(row, 1, 4, &t, TAIL_ABOVE, &out);
+        assert_true(fabs((double)out + log(above[t])) < 1e-5);
+        memcpy(row, start, sizeof row);
+        tail_surprise(row, 1, 4, &t, TAIL_BOTH, &out);
+        assert_true(fabs((double)out + log(both[t])) < 1e-5);
+    }
+}
+
 static void test_quantiles(void **state)
 {
     float table_[QUANTILE_POINTS];
@@ -506,6 +523,7 @@ int main(void)
         cmocka_unit_test(test_features),
         cmocka_unit_test(test_fraud_is_the_formula),
         cmocka_unit_test(test_anomaly_is_the_formula),
+        cmocka_unit_test(test_tails),
         cmocka_unit_test(test_quantiles),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
