@@ -48,10 +48,9 @@ static void test_agrees_with_librdkafka(void **unused)
         key[i] = (uint8_t)draw(7, i, 0);
     for (size_t len = 1; len <= sizeof key; len++)
         for (int32_t count = 1; count <= 64; count += 7)
-            assert_int_equal(
-                partition_of(slice_of(key, len), (uint32_t)count),
-                rd_kafka_msg_partitioner_murmur2(NULL, key, len, count, NULL,
-                                                 NULL));
+            assert_int_equal(partition_of(slice_of(key, len), (uint32_t)count),
+                             rd_kafka_msg_partitioner_murmur2(
+                                 NULL, key, len, count, NULL, NULL));
 }
 
 int main(void)
