@@ -28,6 +28,9 @@ if(MILLRACE_TESTS)
   add_test(NAME oracle_container COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python
     ${CMAKE_SOURCE_DIR}/tests/support/container_oracle.py $<TARGET_FILE:millrace>)
   set_tests_properties(oracle_container PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
+  add_test(NAME oracle_replay COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python
+    ${CMAKE_SOURCE_DIR}/tests/support/replay_oracle.py $<TARGET_FILE:millrace>)
+  set_tests_properties(oracle_replay PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
 endif()
 
 # The model's layers a second time, in double, where finite differences have

@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""From a generated log to a model, scores and metrics, all seen by Python.
+
+Goal: what `millrace replay` writes is what fastavro reads, one score and one
+list for each event in the order of the log, the same with two workers; and
+what it says of their quality is what scikit-learn says of the same scores.
+Method: the commands as a user runs them, on a small log; labels, joins and
+rankings are done again here in the plainest way.
+
+usage: replay_oracle.py MILLRACE
+"""
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+
+import fastavro
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+EVENTS, USERS, ITEMS = 8000, 120, 60
+DAY_MS = 86400000
+DELAY_MS = 7 * DAY_MS
+ROLES = """\
+role.user = user_id
+role.event_id = event_id
+role.item = item_id
+role.time = time
+role.amount = amount
+role.type = type
+role.category = category
+role.channel = channel
+"""
+
+
+def run(*command):
+    done = subprocess.run(command, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}: {done.returncode}\n"
+                 f"{done.stderr.decode()}")
+    return done.stdout.decode()
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return list(fastavro.reader(file))
+
+
+def ms(time):
+    return round(time.timestamp() * 1000)
+
+
+def check(what, got, expected, tolerance=1e-9):
+    if not math.isclose(got, expected, rel_tol=tolerance, abs_tol=tolerance):
+        sys.exit(f"{what}: millrace says {got}, Python {expected}")
+
+
+def labels_of(events, labels):
+    """1, 0 or None: silence is good once the delay has passed by the newest
+    label."""
+    known = {label["event_id"]: label["label"] for label in labels}
+    newest = max(ms(label["labelled_at"]) for label in labels)
+    return [known.get(event["event_id"],
+                      0 if ms(event["time"]) <= newest - DELAY_MS else None)
+            for event in events]
+
+
+def check_order(events, scores, lists):
+    assert len(events) == len(scores) == len(lists) == EVENTS
+    for offset, (event, score, made) in enumerate(zip(events, scores, lists)):
+        for record in (score, made):
+            assert record["event_id"] == event["event_id"]
+            assert record["user_id"] == event["user_id"]
+            assert record["time"] == event["time"]
+            assert record["source_offset"] == offset
+        assert score["item_id"] == event["item_id"]
+        assert 0 <= score["probability"] <= 1 and 0 <= score["anomaly"] <= 1
+        assert score["flagged"] == (score["probability"] >= 0.5)
+        ranks = [item["score"] for item in made["items"]]
+        assert ranks == sorted(ranks, reverse=True)
+
+
+def check_seen(events, lists):
+    """Ten items, or as many as are left, and none of the user's history
+    (history.events is more than any user has)."""
+    seen, items = {}, len({event["item_id"] for event in events})
+    for event, made in zip(events, lists):
+        had = seen.setdefault(event["user_id"], set())
+        had.add(event["item_id"])
+        listed = {item["item_id"] for item in made["items"]}
+        assert not had & listed
+        assert len(listed) == len(made["items"]) == min(10, items - len(had))
+
+
+def check_quality(said, labels, scores, chosen):
+    for name, field in (("fraud", "probability"), ("anomaly", "anomaly")):
+        rows = [(labels[i], scores[i][field]) for i in chosen
+                if labels[i] is not None]
+        truth, values = zip(*rows)
+        assert said[name]["events"] == len(rows)
+        assert said[name]["frauds"] == sum(truth) > 10
+        check(f"{name} AUC", said[name]["auc_roc"],
+              roc_auc_score(truth, values))
+        check(f"{name} average precision", said[name]["average_precision"],
+              average_precision_score(truth, values))
+
+
+def check_next_item(said, events, lists, chosen):
+    last, asked, hits, gain = {}, 0, 0, 0.0
+    chosen = set(chosen)
+    for i, event in enumerate(events):
+        before = last.get(event["user_id"])
+        last[event["user_id"]] = lists[i]
+        if before is None or i not in chosen:
+            continue
+        asked += 1
+        items = [item["item_id"] for item in before["items"]]
+        if event["item_id"] in items:
+            hits += 1
+            gain += 1 / math.log2(items.index(event["item_id"]) + 2)
+    assert said["next_item"]["events"] == asked > 100 and hits > 0
+    check("HR@10", said["next_item"]["hr_at_10"], hits / asked)
+    check("NDCG@10", said["next_item"]["ndcg_at_10"], gain / asked)
+
+
+def main(millrace):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        with open("shop.conf", "w") as file:
+            file.write(ROLES + "history.events = 4096\n")
+        run(millrace, "generate", "--events", str(EVENTS), "--users",
+            str(USERS), "--items", str(ITEMS), "--fraud-rate", "0.05",
+            "--codec", "deflate", "--to", "events.avro", "--labels-to",
+            "labels.avro")
+        events, labels = read("events.avro"), read("labels.avro")
+        cut = events[EVENTS // 2]["time"]
+        run(millrace, "train", "behaviour", "--config", "shop.conf",
+            "--labels", "labels.avro", "--epochs", "1", "--width", "16",
+            "--heads", "2", "--layers", "1", "--ffn", "32", "--window", "8",
+            "--validate-from", str(ms(cut)), "--out", "model", "events.avro")
+        said = None
+        for workers in ("1", "2"):
+            report = json.loads(run(
+                millrace, "replay", "--config", "shop.conf", "--set",
+                "model.dir=model", "--labels", "labels.avro",
+                "--evaluate-from", str(ms(cut)), "--workers", workers,
+                "--codec", "deflate", "--fraud-to", f"fraud{workers}.avro",
+                "--recommendations-to", f"lists{workers}.avro", "--json",
+                "events.avro"))
+            assert report["events"] == report["scored"] == EVENTS
+            said = said or report
+        scores, lists = read("fraud1.avro"), read("lists1.avro")
+        assert scores == read("fraud2.avro") and lists == read("lists2.avro")
+        check_order(events, scores, lists)
+        check_seen(events, lists)
+        chosen = [i for i in range(EVENTS) if events[i]["time"] >= cut]
+        check_quality(said, labels_of(events, labels), scores, chosen)
+        check_next_item(said, events, lists, chosen)
+        print(f"{EVENTS} events: order, lists, "
+              f"AUC {said['fraud']['auc_roc']:.4f}, "
+              f"HR@10 {said['next_item']['hr_at_10']:.4f} agree")
+
+
+if __name__ == "__main__":
+    main(os.path.abspath(sys.argv[1]))
