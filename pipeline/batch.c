@@ -13,8 +13,7 @@ const char *bad_reason_name(enum bad_reason reason)
     return REASONS[reason];
 }
 
-enum rc batch_init(struct batch *b, uint32_t events_max, size_t scratch_bytes,
-                   struct err *e)
+enum rc batch_init(struct batch *b, uint32_t events_max, struct err *e)
 {
     assert(events_max > 0);
     *b = (struct batch){.events_max = events_max};
@@ -23,14 +22,12 @@ enum rc batch_init(struct batch *b, uint32_t events_max, size_t scratch_bytes,
     b->users = calloc(events_max, sizeof(struct user_state *));
     b->partitions = calloc(events_max, sizeof(struct partition *));
     b->outcomes = calloc(events_max, sizeof *b->outcomes);
-    if (b->records && b->events && b->users && b->partitions && b->outcomes &&
-        arena_init(&b->scratch, scratch_bytes))
+    if (b->records && b->events && b->users && b->partitions && b->outcomes)
         return RC_OK;
     batch_fini(b);
     return ERR(e, RC_STOP,
-               "batch: no memory for %u events and %zu bytes of scratch; "
-               "lower batch.events.max",
-               events_max, scratch_bytes);
+               "batch: no memory for %u events; lower batch.events.max",
+               events_max);
 }
 
 void batch_fini(struct batch *b)
@@ -40,7 +37,6 @@ void batch_fini(struct batch *b)
     free(b->users);
     free(b->partitions);
     free(b->outcomes);
-    arena_fini(&b->scratch);
     *b = (struct batch){0};
 }
 
@@ -53,7 +49,6 @@ void batch_reset(struct batch *b)
     memset(b->partitions, 0, b->count * sizeof(struct partition *));
     memset(b->outcomes, 0, b->count * sizeof *b->outcomes);
     b->count = 0;
-    arena_reset(&b->scratch);
 }
 
 void batch_mark(struct batch *b, uint32_t i, enum bad_reason reason,

@@ -4,7 +4,8 @@
  * Order    records[i] and events[i] are the same message. Records of one
  *          partition stand in offset order (I4).
  * Memory   Arrays are taken at start. Slices point into the source's
- *          messages or the batch's scratch arena; both die at batch_reset.
+ *          messages or into the module that made them, and die with the
+ *          next batch.
  * Threads  One batch belongs to one worker thread. */
 #ifndef MILLRACE_BATCH_H
 #define MILLRACE_BATCH_H
@@ -24,7 +25,7 @@ struct header {
 
 /* A raw message, as the source lends it. */
 struct record {
-    uint32_t input;       /* which of the stage's inputs; 0 is the events */
+    uint32_t input; /* which of the stage's inputs; 0 is the events */
     int32_t partition;
     int64_t offset;
     int64_t timestamp_ms; /* of the log; -1: none */
@@ -37,12 +38,12 @@ struct record {
 enum bad_reason {
     BAD_NONE,
     BAD_TOO_LARGE,
-    BAD_SCHEMA_ID,   /* header missing or schema unknown */
-    BAD_BYTES,       /* truncated, trailing, out of range, too deep */
-    BAD_USER,        /* no user, or longer than the limit */
-    BAD_TIME,        /* not a time, or too far ahead */
-    BAD_AMOUNT,      /* not finite, or outside the scaled range */
-    BAD_TEXT,        /* not UTF-8 where UTF-8 is promised */
+    BAD_SCHEMA_ID, /* header missing or schema unknown */
+    BAD_BYTES,     /* truncated, trailing, out of range, too deep */
+    BAD_USER,      /* no user, or longer than the limit */
+    BAD_TIME,      /* not a time, or too far ahead */
+    BAD_AMOUNT,    /* not finite, or outside the scaled range */
+    BAD_TEXT,      /* not UTF-8 where UTF-8 is promised */
     BAD_REASONS
 };
 const char *bad_reason_name(enum bad_reason reason);
@@ -50,9 +51,9 @@ const char *bad_reason_name(enum bad_reason reason);
 /* A decoded event, in the roles of the configuration. */
 struct event {
     enum bad_reason bad;
-    const char *detail;     /* static or scratch text; NULL when not bad */
-    bool fold;              /* already committed: apply it, give no output */
-    bool recommend;         /* policy: make a list for this event */
+    const char *detail; /* lent text; NULL when not bad */
+    bool fold;          /* already committed: apply it, give no output */
+    bool recommend;     /* policy: make a list for this event */
     struct slice user, item, event_id, text;
     int64_t time_ms;        /* position when past.flags has PAST_NO_TIME */
     struct past_event past; /* all but gap_ms, amount_log_ratio, PAST_LATE,
@@ -68,9 +69,9 @@ struct recommendation {
 
 /* What the heads and the policy made of an event. */
 struct outcome {
-    bool applied;          /* changed its user's row: neither bad nor a
-                              redelivery; n and features are set */
-    bool scored;           /* applied, not folded, and there is a model */
+    bool applied; /* changed its user's row: neither bad nor a
+                     redelivery; n and features are set */
+    bool scored;  /* applied, not folded, and there is a model */
     float fraud, anomaly;
     bool flagged;          /* fraud >= fraud.threshold */
     bool tiled;            /* its user has more events in the longest window
@@ -84,15 +85,14 @@ struct outcome {
 
 struct batch {
     uint32_t events_max, count;
-    struct record *records;       /* (events_max) */
-    struct event *events;         /* (events_max) */
-    struct user_state **users;    /* (events_max) NULL for a bad event */
+    struct record *records;        /* (events_max) */
+    struct event *events;          /* (events_max) */
+    struct user_state **users;     /* (events_max) NULL for a bad event */
     struct partition **partitions; /* (events_max) owner of the record */
-    struct outcome *outcomes;     /* (events_max) */
-    struct arena scratch;         /* until batch_reset */
+    struct outcome *outcomes;      /* (events_max) */
 };
 
-enum rc batch_init(struct batch *b, uint32_t events_max, size_t scratch_bytes,
+enum rc batch_init(struct batch *b, uint32_t events_max,
                    struct err *e) MUST_USE;
 void batch_fini(struct batch *b);
 void batch_reset(struct batch *b);

@@ -171,7 +171,7 @@ static enum rc open_topic(struct label_topic *t, const struct config *c,
                   (c->input_format == FORMAT_AUTO && c->schemas_dir[0]);
     TRY(decoder_compile(&t->plain, reader, reader, e));
     if (framed) TRY(writers_new(&t->writers, c->schemas_dir, reader, e));
-    TRY(batch_init(&t->batch, BATCH_EVENTS, ARENA_ALIGN, e));
+    TRY(batch_init(&t->batch, BATCH_EVENTS, e));
     TRY(source_range_open(&t->source, c, &all, BATCH_EVENTS, e));
     return assign_all(t->source, e);
 }

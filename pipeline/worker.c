@@ -38,7 +38,6 @@
 
 enum {
     PARTITIONS_MAX = 4096,      /* of one worker */
-    SCRATCH_EVENT_BYTES = 4096, /* texts that decoding makes of numbers */
     TAKE_OVER_WAIT_MS = 30000,  /* for another worker to let a partition go */
     TAKE_OVER_PAUSE_MS = 10,
 };
@@ -494,8 +493,7 @@ enum rc worker_new(struct worker **out, const struct worker_options *o,
     w->o = *o;
     policy_init(&w->policy, c);
     w->committed_at_ms = now_ms();
-    rc = batch_init(&w->batch, c->batch_events_max,
-                    (size_t)c->batch_events_max * SCRATCH_EVENT_BYTES, e);
+    rc = batch_init(&w->batch, c->batch_events_max, e);
     if (rc == RC_OK) rc = take_scorer(w, e);
     if (rc == RC_OK) rc = take_state(w, e);
     if (rc == RC_OK) rc = take_stage(w, e);

@@ -250,7 +250,7 @@ static enum rc cat_topic(struct cat *c, struct err *e)
         return RC_OK;
     }
     TRY(decoders_make(c, e));
-    TRY(batch_init(&batch, BATCH_EVENTS, 1, e));
+    TRY(batch_init(&batch, BATCH_EVENTS, e));
     rc = source_range_open(&source, c->config, &range, BATCH_EVENTS, e);
     if (rc == RC_OK) {
         rc = print_records(c, source, &batch, e);

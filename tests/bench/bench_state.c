@@ -26,7 +26,6 @@ enum {
     BATCH = 256,
     BATCHES_PER_COMMIT = 10,
     NAME_BYTES = 32,
-    SCRATCH_BYTES = 1 << 20,
     WARM_UP_SHARE = 5, /* one part in five */
 };
 
@@ -219,7 +218,7 @@ static void open_all(struct bench *x)
         .stage = "users",
         .topic = "bench"};
     struct err e;
-    must(batch_init(&x->b, BATCH, SCRATCH_BYTES, &e), &e);
+    must(batch_init(&x->b, BATCH, &e), &e);
     must(store_open(&x->store, &store, &e), &e);
     must(state_new(&x->st, x->store, &o, &e), &e);
     must(state_open_partition(x->st, 0, 0, &log, &x->p, &e), &e);

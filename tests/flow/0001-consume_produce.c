@@ -70,7 +70,7 @@ static void test_what_a_record_carries(void **state)
     flow_produce(&f, 7, 1);
     flow_ok(source_range_open(&s, f.config, &all, FLOW_BATCH, &e), &e);
     assert_int_equal(source_range_records(s), 1);
-    flow_ok(batch_init(&b, FLOW_BATCH, 1 << 20, &e), &e);
+    flow_ok(batch_init(&b, FLOW_BATCH, &e), &e);
     flow_ok(source_change(s, &c, &e), &e);
     assert_int_equal(c.kind, SOURCE_ASSIGNED);
     assert_int_equal(c.count, 1); /* empty partitions are not read */

@@ -15,7 +15,6 @@ enum {
     EVENTS = 2000,
     SCHEMA_ID = 0x01020304,
     HEADER_BYTES = 5,
-    SCRATCH_BYTES = 1 << 20,
     WAIT_MS = 100,
 };
 
@@ -104,7 +103,7 @@ static void expect_stream(struct flow *f, uint32_t header_bytes)
     for (uint32_t i = 0; i < EVENTS; i++)
         assert_true(generator_next(g, &x->events[i]));
     flow_ok(source_range_open(&s, f->config, &all, FLOW_BATCH, &e), &e);
-    flow_ok(batch_init(&b, FLOW_BATCH, SCRATCH_BYTES, &e), &e);
+    flow_ok(batch_init(&b, FLOW_BATCH, &e), &e);
     flow_ok(source_change(s, &c, &e), &e);
     if (c.kind == SOURCE_ASSIGNED)
         flow_ok(source_assign(s, c.positions, c.count, &e), &e);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SCRATCH_BYTES = 1 << 20, READ_WAIT_MS = 100 };
+enum { READ_WAIT_MS = 100 };
 
 void flow_ok(enum rc rc, const struct err *e)
 {
@@ -90,7 +90,7 @@ void reader_init(struct reader *r, struct source *s, struct sink *k)
     memset(r, 0, sizeof *r);
     r->source = s;
     r->sink = k;
-    flow_ok(batch_init(&r->batch, FLOW_BATCH, SCRATCH_BYTES, &e), &e);
+    flow_ok(batch_init(&r->batch, FLOW_BATCH, &e), &e);
 }
 
 void reader_fini(struct reader *r)
@@ -181,7 +181,7 @@ void flow_read_all(struct flow *f, const char *topic, uint8_t *seen)
     struct err e;
 
     flow_ok(source_range_open(&s, f->config, &all, FLOW_BATCH, &e), &e);
-    flow_ok(batch_init(&b, FLOW_BATCH, SCRATCH_BYTES, &e), &e);
+    flow_ok(batch_init(&b, FLOW_BATCH, &e), &e);
     flow_ok(source_change(s, &c, &e), &e);
     if (c.kind == SOURCE_ASSIGNED)
         flow_ok(source_assign(s, c.positions, c.count, &e), &e);

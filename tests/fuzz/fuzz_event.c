@@ -96,7 +96,7 @@ static void start(void)
     struct err e;
     if (schema_parse(&g_schema, slice_str(SCHEMA), &e) == RC_OK &&
         mapping_new(&g_mapping, &c, g_schema, &e) == RC_OK &&
-        batch_init(&g_batch, 1, 64, &e) == RC_OK)
+        batch_init(&g_batch, 1, &e) == RC_OK)
         return;
     (void)fprintf(stderr, "fuzz_event: %s\n", e.text);
     abort();

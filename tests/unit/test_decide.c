@@ -106,7 +106,7 @@ static void test_flags(void **state)
     struct batch b;
     struct err e;
     (void)state;
-    assert_int_equal(batch_init(&b, 5, 64, &e), RC_OK);
+    assert_int_equal(batch_init(&b, 5, &e), RC_OK);
     b.count = 5;
     for (uint32_t i = 0; i < 5; i++)
         b.outcomes[i] = (struct outcome){.scored = i < 4, .fraud = fraud[i]};

@@ -147,7 +147,7 @@ static void fixture_open(struct fixture *f, const char *schema)
     assert_int_equal(schema_parse(&f->schema, slice_str(schema), &g_e), RC_OK);
     if (mapping_new(&f->mapping, &f->config, f->schema, &g_e) != RC_OK)
         fail_msg("%s", g_e.text);
-    assert_int_equal(batch_init(&f->batch, 4, 4096, &g_e), RC_OK);
+    assert_int_equal(batch_init(&f->batch, 4, &g_e), RC_OK);
 }
 
 static void fixture_close(struct fixture *f)

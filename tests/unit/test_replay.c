@@ -185,7 +185,7 @@ static void test_seek(void **state)
     struct batch b;
     struct err e;
     (void)state;
-    assert_int_equal(batch_init(&b, 64, 4096, &e), RC_OK);
+    assert_int_equal(batch_init(&b, 64, &e), RC_OK);
     assert_int_equal(source_file_open(&s, paths, FILES, &e), RC_OK);
     for (uint32_t i = 0; i < 60; i++) {
         int64_t at = (int64_t)(draw(3, i, 0) % (EVENTS + 1));
@@ -217,7 +217,7 @@ static enum rc drain(const char *const *paths, uint32_t count, struct err *e)
     struct batch b;
     enum rc rc;
     if (source_file_open(&s, paths, count, e) != RC_OK) return e->rc;
-    assert_int_equal(batch_init(&b, 64, 4096, e), RC_OK);
+    assert_int_equal(batch_init(&b, 64, e), RC_OK);
     rc = source_assign(s, &from, 1, e);
     while (rc == RC_OK && !source_ended(s)) {
         batch_reset(&b);

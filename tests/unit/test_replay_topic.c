@@ -160,7 +160,7 @@ static uint32_t read_topic(const char *topic, const struct map64 *scores)
     struct err e;
     uint32_t count = 0;
     ok(source_range_open(&s, config, &range, 64, &e), &e);
-    ok(batch_init(&b, 64, 4096, &e), &e);
+    ok(batch_init(&b, 64, &e), &e);
     ok(source_change(s, &change, &e), &e);
     for (uint32_t i = 0; i < change.count; i++)
         change.positions[i].offset = 0;

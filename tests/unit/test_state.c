@@ -100,7 +100,7 @@ static void rig_init(struct rig *r, const char *dir)
                                     .log_end = 1000000,
                                     .committed = -1};
     if (dir) (void)snprintf(r->dir, sizeof r->dir, "%s", dir);
-    assert_int_equal(batch_init(&r->b, BATCH, 1 << 16, &r->e), RC_OK);
+    assert_int_equal(batch_init(&r->b, BATCH, &r->e), RC_OK);
 }
 
 static enum rc rig_open_store(struct rig *r)
