@@ -16,7 +16,8 @@ enum { PART_PATH_BYTES = 4096 };
 struct runner {
     struct replay *replay;
     struct log_input input;
-    struct sink *sink;
+    struct sink *outputs; /* files or topics */
+    struct sink *sink;    /* the worker's: outputs, or what is around it */
     struct worker *worker;
     struct watch *watch;
     char paths[OUTPUTS][PART_PATH_BYTES]; /* "": not written */
@@ -134,7 +135,7 @@ static enum rc finish_files(struct replay *r, struct err *e)
 {
     if (r->o.to_topics) return RC_OK;
     for (uint32_t i = 0; i < r->o.workers; i++)
-        TRY(sink_file_finish(r->runners[i].sink, e));
+        TRY(sink_file_finish(r->runners[i].outputs, e));
     for (uint32_t k = 0; r->o.workers > 1 && k < OUTPUTS; k++)
         if (r->paths[k]) TRY(merge_parts(r, (enum output)k, e));
     return RC_OK;
@@ -151,18 +152,27 @@ static void *run(void *user)
     return NULL;
 }
 
-static enum rc open_sink(struct replay *r, struct runner *n, struct err *e)
+static enum rc open_outputs(struct replay *r, struct runner *n, struct err *e)
 {
     const struct config *c = r->o.config;
     struct sink_file_output outputs[OUTPUTS] = {{0}};
-    if (r->o.to_topics) return sink_topic_open(&n->sink, c, e);
+    if (r->o.to_topics) return sink_topic_open(&n->outputs, c, e);
     for (uint32_t k = 0; k < OUTPUTS; k++)
         outputs[k] = (struct sink_file_output){
             .path = n->paths[k][0] ? n->paths[k] : NULL,
             .schema = r->schemas[k],
         };
-    return sink_file_create(&n->sink, outputs, r->o.codec,
+    return sink_file_create(&n->outputs, outputs, r->o.codec,
                             c->output_format == OUTPUT_CONFLUENT, e);
+}
+
+/* The outputs, or what looks at them on their way. */
+static enum rc open_sink(struct replay *r, struct runner *n, struct err *e)
+{
+    TRY(open_outputs(r, n, e));
+    n->sink = n->outputs;
+    if (!r->o.verify) return RC_OK;
+    return verify_sink(&n->sink, r->o.verify, n->outputs, e);
 }
 
 static enum rc open_runner(struct replay *r, uint32_t index, struct err *e)

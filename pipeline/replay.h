@@ -14,6 +14,7 @@
 
 #include "log_input.h"
 #include "metrics.h"
+#include "verify.h"
 #include "watch.h"
 
 enum { REPLAY_WORKERS_MAX = 64 };
@@ -30,6 +31,7 @@ struct replay_options {
     bool to_topics;          /* outputs to the configuration's topics */
     struct metrics *metrics; /* of that many workers */
     const struct watch_options *watch; /* NULL: measure nothing */
+    struct verify *verify;             /* NULL: compare with no record */
 };
 
 struct replay;

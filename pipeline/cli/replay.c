@@ -16,6 +16,9 @@ struct command {
     struct model *model;
     struct metrics *metrics;
     struct labels *labels;
+    struct verify *verify; /* NULL: no record was given */
+    struct cli_texts verify_paths;
+    bool verify_topics;
     struct replay *replay;
     struct replay_options o;
     struct watch_options watch;
@@ -48,6 +51,10 @@ static int check_arguments(struct command *c)
     if (c->o.to_topics && (c->o.fraud_path || c->o.recommendations_path))
         return cli_complain(&c->cli, EXIT_USAGE,
                             "give files for scores or --to-topics, not both");
+    if (c->o.to_topics && c->verify_topics)
+        return cli_complain(&c->cli, EXIT_USAGE,
+                            "--verify-topics reads the topics that "
+                            "--to-topics writes; give one of them");
     if (c->o.workers > REPLAY_WORKERS_MAX)
         return cli_complain(&c->cli, EXIT_USAGE, "--workers %u is more than %d",
                             c->o.workers, REPLAY_WORKERS_MAX);
@@ -81,6 +88,10 @@ static int parse(struct command *c, int argc, char **argv)
          "of --labels names is good (default 7d)"},
         {"leave-one-out", NULL, CLI_FLAG, &c->watch.leave_one_out,
          "rank each user's last item among all items"},
+        {"verify", "FILE", CLI_TEXTS, &c->verify_paths,
+         "compare with the outputs of a recorded run; exit 4 if they differ"},
+        {"verify-topics", NULL, CLI_FLAG, &c->verify_topics,
+         "the same with the output topics of the configuration"},
         {"topic", "NAME", CLI_TEXT, &c->topic,
          "replay this topic instead of files"},
         {"partition", "N", CLI_U32, &c->partition, "only this partition"},
@@ -127,6 +138,7 @@ static void fill_options(struct command *c)
         .from = (int64_t)c->from_offset,
         .until = c->until_offset == UINT64_MAX ? -1 : (int64_t)c->until_offset,
     };
+    c->o.verify = c->verify;
     c->watch.model = c->model;
     c->watch.labels = c->labels;
     c->watch.label_delay_ms = c->evaluate.known_delay_ms;
@@ -137,6 +149,19 @@ static void fill_options(struct command *c)
     c->evaluate.leave_out_known = c->known_from_ms != INT64_MIN;
     c->evaluate.known_from_ms = c->known_from_ms;
     if (c->model) c->o.watch = &c->watch;
+}
+
+static enum rc open_record(struct command *c, struct err *e)
+{
+    if (c->verify_paths.count == 0 && !c->verify_topics) return RC_OK;
+    if (!c->model)
+        return ERR(e, RC_STOP, "verifying needs a model: set model.dir");
+    TRY(verify_new(&c->verify, c->config, c->model, e));
+    for (uint32_t i = 0; i < c->verify_paths.count; i++)
+        TRY(verify_read_file(c->verify, c->verify_paths.at[i], e));
+    if (c->verify_topics) TRY(verify_read_topics(c->verify, e));
+    if (verify_recorded(c->verify) > 0) return RC_OK;
+    return ERR(e, RC_STOP, "there is no recorded output to verify");
 }
 
 static enum rc open_all(struct command *c, struct err *e)
@@ -152,6 +177,7 @@ static enum rc open_all(struct command *c, struct err *e)
     else if (c->topic && c->config->labels_topic[0])
         TRY(labels_read_topic(&c->labels, c->config, e));
     TRY(metrics_new(&c->metrics, c->o.workers, e));
+    TRY(open_record(c, e));
     fill_options(c);
     return replay_start(&c->replay, &c->o, e);
 }
@@ -202,6 +228,10 @@ static void print(struct command *c)
     c->report.metrics = c->metrics;
     c->report.model = c->model ? model_info(c->model) : NULL;
     c->report.workers = c->o.workers;
+    if (c->verify) {
+        c->report.verified = true;
+        verify_result(c->verify, &c->report.verify);
+    }
     if (c->cli.json)
         cli_print_json(replay_report_json(&c->report));
     else
@@ -211,6 +241,7 @@ static void print(struct command *c)
 static void close_all(struct command *c)
 {
     replay_free(c->replay);
+    verify_free(c->verify);
     metrics_free(c->metrics);
     labels_free(c->labels);
     if (c->model) model_free(c->model);
@@ -235,6 +266,8 @@ int command_replay(int argc, char **argv)
         print(&c);
     else
         status = cli_fail(&c.cli, EXIT_FAILED, &e);
+    if (rc == RC_OK)
+        status = replay_report_differs(&c.report) ? EXIT_DIFFERS : EXIT_OK;
     close_all(&c);
-    return rc == RC_OK ? EXIT_OK : status;
+    return status;
 }

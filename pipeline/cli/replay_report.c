@@ -80,9 +80,32 @@ static void print_ranking(const char *name, const struct ranking *r,
     (void)printf(" over %llu\n", (unsigned long long)r->events);
 }
 
+bool replay_report_differs(const struct replay_report *r)
+{
+    const struct verify_result *v = &r->verify;
+    return r->verified && v->differ + v->missing + v->extra > 0;
+}
+
+static void print_verified(const struct replay_report *r)
+{
+    const struct verify_result *v = &r->verify;
+    (void)printf("verified  %llu outputs equal in every byte",
+                 (unsigned long long)v->equal);
+    if (replay_report_differs(r))
+        (void)printf(", %llu differ, %llu are not made, %llu not recorded",
+                     (unsigned long long)v->differ,
+                     (unsigned long long)v->missing,
+                     (unsigned long long)v->extra);
+    if (v->partition >= 0)
+        (void)printf("; the first at partition %d, offset %lld", v->partition,
+                     (long long)v->offset);
+    (void)printf("\n");
+}
+
 void replay_report_print(const struct replay_report *r)
 {
     print_counts(r);
+    if (r->verified) print_verified(r);
     if (!r->measured) return;
     print_scores("fraud", &r->fraud);
     print_scores("anomaly", &r->anomaly);
@@ -175,6 +198,15 @@ json_t *replay_report_json(const struct replay_report *r)
         (void)json_object_set_new(out, "kernel_family",
                                   json_string(r->model->family));
     }
+    if (r->verified)
+        (void)json_object_set_new(
+            out, "verify",
+            json_pack("{s:I s:I s:I s:I s:I}", "equal",
+                      (json_int_t)r->verify.equal, "differ",
+                      (json_int_t)r->verify.differ, "missing",
+                      (json_int_t)r->verify.missing, "extra",
+                      (json_int_t)r->verify.extra, "repeated",
+                      (json_int_t)r->verify.repeated));
     if (!r->measured) return out;
     (void)json_object_set_new(out, "fraud", scores_json(&r->fraud));
     (void)json_object_set_new(out, "anomaly", scores_json(&r->anomaly));

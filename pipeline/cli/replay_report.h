@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "metrics.h"
+#include "verify.h"
 #include "watch.h"
 
 struct replay_report {
@@ -19,10 +20,14 @@ struct replay_report {
     bool next_popular; /* with its baseline */
     bool left_one_out;
     struct watch_ranking leave_one_out;
+    bool verified;
+    struct verify_result verify;
     uint32_t list_items; /* K of next: no rank beyond it is known */
 };
 
 void replay_report_print(const struct replay_report *r); /* stdout */
+/* Verified, and not the same. */
+bool replay_report_differs(const struct replay_report *r);
 json_t *replay_report_json(const struct replay_report *r);
 
 #endif

@@ -34,10 +34,10 @@ role.channel = channel
 """
 
 
-def run(*command):
+def run(*command, status=0):
     done = subprocess.run(command, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE)
-    if done.returncode != 0:
+    if done.returncode != status:
         sys.exit(f"{' '.join(command)}: {done.returncode}\n"
                  f"{done.stderr.decode()}")
     return done.stdout.decode()
@@ -125,6 +125,21 @@ def check_next_item(said, events, lists, chosen):
     check("NDCG@10", said["next_item"]["ndcg_at_10"], gain / asked)
 
 
+def check_verify(millrace):
+    """The record proves equal; with another threshold it does not."""
+    replay = [millrace, "replay", "--config", "shop.conf", "--set",
+              "model.dir=model", "--json", "--verify", "fraud1.avro",
+              "--verify", "lists1.avro"]
+    same = json.loads(run(*replay, "events.avro"))["verify"]
+    assert same == {"equal": 2 * EVENTS, "differ": 0, "missing": 0,
+                    "extra": 0, "repeated": 0}
+    other = json.loads(run(*replay, "--set", "fraud.threshold=0.4",
+                           "events.avro", status=4))["verify"]
+    assert other["differ"] == EVENTS == other["equal"]
+    run(millrace, "replay", "--config", "shop.conf", "--set",
+        "model.dir=model", "--verify", "absent.avro", "events.avro", status=1)
+
+
 def main(millrace):
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
@@ -153,6 +168,7 @@ def main(millrace):
             said = said or report
         scores, lists = read("fraud1.avro"), read("lists1.avro")
         assert scores == read("fraud2.avro") and lists == read("lists2.avro")
+        check_verify(millrace)
         check_order(events, scores, lists)
         check_seen(events, lists)
         chosen = [i for i in range(EVENTS) if events[i]["time"] >= cut]

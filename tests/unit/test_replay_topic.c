@@ -16,6 +16,7 @@
 #include "labels.h"
 #include "map64.h"
 #include "mock_cluster.h"
+#include "model_dir.h"
 #include "outputs.h"
 #include "producer.h"
 #include "replay.h"
@@ -212,6 +213,69 @@ static void test_topic_to_topics(void **state)
     map64_fini(&expected);
 }
 
+/* A replay of the topic against what the topics hold by now. */
+static enum rc verify_again(uint32_t workers, struct verify_result *out,
+                            struct err *e)
+{
+    struct replay_options o = {
+        .config = config,
+        .model = the_log.model,
+        .range = {.topic = "events", .partition = -1, .until = -1},
+        .workers = workers,
+        .codec = "null",
+    };
+    struct metrics *metrics;
+    struct replay *r;
+    enum rc rc;
+    ok(verify_new(&o.verify, config, the_log.model, e), e);
+    rc = verify_read_topics(o.verify, e);
+    if (rc == RC_OK) {
+        ok(metrics_new(&metrics, workers, e), e);
+        o.metrics = metrics;
+        ok(replay_start(&r, &o, e), e);
+        ok(replay_join(r, e), e);
+        verify_result(o.verify, out);
+        replay_free(r);
+        metrics_free(metrics);
+    }
+    verify_free(o.verify);
+    return rc;
+}
+
+/* The topics hold every output twice, as at least once may leave them. */
+static void test_verify(void **state)
+{
+    struct verify_result v;
+    struct model_info *info = &the_log.model->info;
+    double threshold = config->fraud_threshold;
+    char first = info->hash[0];
+    const char *family = info->family;
+    struct err e;
+    (void)state;
+    for (uint32_t workers = 1; workers <= 2; workers++) {
+        ok(verify_again(workers, &v, &e), &e);
+        assert_int_equal(v.equal, 2 * EVENTS);
+        assert_int_equal(v.repeated, 2 * EVENTS);
+        assert_int_equal(v.differ + v.missing + v.extra, 0);
+        assert_int_equal(v.partition, -1);
+    }
+    /* The threshold stands in every score, and in no list. */
+    config->fraud_threshold = 0.25;
+    ok(verify_again(1, &v, &e), &e);
+    config->fraud_threshold = threshold;
+    assert_int_equal(v.equal, EVENTS);
+    assert_int_equal(v.differ, EVENTS);
+    assert_true(v.partition >= 0);
+    info->hash[0] = first == '0' ? '1' : '0';
+    assert_int_equal(verify_again(1, &v, &e), RC_STOP);
+    info->hash[0] = first;
+    assert_non_null(strstr(e.text, "recorded by model"));
+    info->family = "abacus";
+    assert_int_equal(verify_again(1, &v, &e), RC_STOP);
+    info->family = family;
+    assert_non_null(strstr(e.text, "kernel family"));
+}
+
 /* Offsets cut a topic as they say. */
 static void test_range(void **state)
 {
@@ -292,6 +356,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_topic_to_topics),
+        cmocka_unit_test(test_verify),
         cmocka_unit_test(test_range),
         cmocka_unit_test(test_labels),
     };
