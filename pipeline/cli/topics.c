@@ -1,9 +1,10 @@
 /* topics - every topic that a configuration needs, printed or created.
  *
  * The state is a fold over the events, so by default they are kept for ever;
- * recommendations are compacted to the newest list of each user. Topics with
- * a retention take the broker's clock: scores carry their event's time, and
- * those of an old log would be deleted as soon as they are written. */
+ * recommendations are compacted to the newest list of each user. Outputs get
+ * their timestamps from the broker's clock: they are sent with their event's
+ * time, and those of an old log would be deleted as soon as they are written,
+ * or cut into a segment for every week of it. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -48,6 +49,9 @@ static void add_settings(struct topic *t, int64_t retention_ms)
 {
     struct kafka_setting *s = t->settings;
 
+    if (t->use == TOPIC_LISTS || t->use == TOPIC_OUTPUT)
+        *s++ =
+            (struct kafka_setting){"message.timestamp.type", "LogAppendTime"};
     if (t->use == TOPIC_LISTS) {
         *s++ = (struct kafka_setting){"cleanup.policy", "compact"};
         return;
@@ -59,9 +63,6 @@ static void add_settings(struct topic *t, int64_t retention_ms)
     else
         (void)snprintf(t->retention, sizeof t->retention, "-1");
     *s++ = (struct kafka_setting){"retention.ms", t->retention};
-    if (t->use == TOPIC_OUTPUT)
-        *s++ =
-            (struct kafka_setting){"message.timestamp.type", "LogAppendTime"};
 }
 
 static void add(struct command *c, const char *name, const char *option,

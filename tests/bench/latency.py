@@ -84,7 +84,7 @@ def run_mode(bench, mode, options):
     # A topic of its own: a mode must not score what the other was sent.
     bench.options["input.topic"] = bench.topic(mode, "events")
     config = bench.config(mode, **dict(s.split("=", 1) for s in options.set))
-    bench.make_topics(config)
+    bench.make_topics(config, mode)
     total = int(options.rate * options.seconds)
     channel = multiprocessing.Queue()
     reader = multiprocessing.Process(target=read_scores, args=(

@@ -59,7 +59,8 @@ class Bench:
         subprocess.run([harness.MAKE_MODEL, self.options["model.dir"],
                         *[str(n) for n in self.shape], *sets], check=True)
 
-    def make_topics(self, config):
+    def make_topics(self, config, mode):
+        harness.keep_all(self.topic(mode, "lists"), self.partitions)
         harness.millrace("topics", "--create", "--partitions",
                          str(self.partitions), "--config", config)
 

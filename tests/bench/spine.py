@@ -66,7 +66,7 @@ def step_seconds(run):
 def run_mode(bench, mode, events, options):
     config = bench.config(mode, **{"workers": str(options.workers)},
                           **dict(s.split("=", 1) for s in options.set))
-    bench.make_topics(config)
+    bench.make_topics(config, mode)
     topics = [bench.topic(mode, "fraud"), bench.topic(mode, "lists")]
     channel = multiprocessing.Queue()
     reader = multiprocessing.Process(target=read_outputs, args=(
@@ -182,8 +182,8 @@ def main():
     try:
         modes = options.mode or MODES
         first = bench.config(modes[0])
-        bench.make_topics(first)
         bench.make_model()
+        harness.keep_all(bench.options["input.topic"], bench.partitions)
         say(f"loading {options.events} events")
         harness.millrace("generate", "--events", str(options.events),
                          "--users", str(options.users), "--items", "20000",

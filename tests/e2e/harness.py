@@ -12,9 +12,9 @@ import urllib.request
 
 import confluent_kafka
 import fastavro
-from confluent_kafka import (Consumer, ConsumerGroupTopicPartitions, Producer,
-                             TopicPartition)
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import (Consumer, ConsumerGroupTopicPartitions,
+                             IsolationLevel, Producer, TopicPartition)
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
@@ -109,11 +109,13 @@ class Run:
     def __init__(self, case, config, *sets):
         self.log = tempfile.TemporaryFile("w+")
         self.port = free_port()
-        args = [BIN, "run", "--config", config,
+        # Whatever becomes of the test, it dies with it.
+        args = ["setpriv", "--pdeathsig", "KILL", BIN, "run", "--config", config,
                 "--set", f"admin.listen=127.0.0.1:{self.port}"]
         for s in sets:
             args += ["--set", s]
         self.process = subprocess.Popen(args, stderr=self.log,
+                                        stdout=subprocess.DEVNULL,
                                         stdin=subprocess.DEVNULL)
         case.addCleanup(self.kill)
 
@@ -174,13 +176,22 @@ class Run:
         self.wait(drained, "drained")
 
 
+def keep_all(topic, partitions):
+    """`topics --create` would have recommendations compacted, and tests
+    count every one."""
+    ADMIN.create_topics([NewTopic(
+        topic, partitions, 1, config={"cleanup.policy": "delete"})])[
+            topic].result(30)
+
+
 def log_ends(topic):
-    consumer = Consumer({"bootstrap.servers": SERVERS, "group.id": "reader"})
-    parts = consumer.list_topics(topic, 10).topics[topic].partitions
-    ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p),
-                                              timeout=10)[1] for p in parts}
-    consumer.close()
-    return ends
+    """The offset after the last committed record of each partition."""
+    parts = ADMIN.list_topics(topic, 10).topics[topic].partitions
+    answers = ADMIN.list_offsets(
+        {TopicPartition(topic, p): OffsetSpec.latest() for p in parts},
+        isolation_level=IsolationLevel.READ_COMMITTED)
+    return {part.partition: answer.result(10).offset
+            for part, answer in answers.items()}
 
 
 def committed(group, topic):
@@ -188,7 +199,7 @@ def committed(group, topic):
     asked = ConsumerGroupTopicPartitions(group)
     try:
         answer = ADMIN.list_consumer_group_offsets([asked])[group].result(10)
-    except confluent_kafka.KafkaException:
+    except (confluent_kafka.KafkaException, TimeoutError):
         return {}  # no such group yet, or its coordinator is just starting
     return {p.partition: p.offset for p in answer.topic_partitions
             if p.topic == topic}
@@ -241,6 +252,7 @@ class Case(unittest.TestCase):
                         "2", "32", "2", "64", "16", "500", *sets], check=True)
 
     def make_topics(self, config):
+        keep_all(self.options["output.recommendations.topic"], PARTITIONS)
         millrace("topics", "--create", "--partitions", str(PARTITIONS),
                  "--config", config)
 
@@ -268,6 +280,7 @@ class Case(unittest.TestCase):
                  f"output.recommendations.topic={self.name}-lists-replayed",
                  f"dead.letters.topic={self.name}-dead-replayed"]
         sets = [x for s in again for x in ("--set", s)]
+        keep_all(f"{self.name}-lists-replayed", PARTITIONS)
         millrace("topics", "--create", "--partitions", str(PARTITIONS),
                  "--config", config, *sets)
         millrace("replay", "--topic", self.options["input.topic"],

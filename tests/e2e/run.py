@@ -4,11 +4,14 @@ usage: run.py LOG [NAME...]: the last line of LOG is
 "N passed, N failed, N skipped"; names narrow the choice.
 """
 
+import faulthandler
 import sys
 import time
 import unittest
 
 import harness
+
+TEST_S_MAX = 180  # then it says where it hangs, and ends
 
 
 class Result(unittest.TestResult):
@@ -21,6 +24,7 @@ class Result(unittest.TestResult):
 
     def startTest(self, test):
         super().startTest(test)
+        faulthandler.dump_traceback_later(TEST_S_MAX, exit=True)
         self.started = time.monotonic()
 
     def say(self, word, test, why=""):
@@ -57,6 +61,7 @@ def main():
             harness.broker_up()
             loader.discover(harness.HERE).run(result)
         finally:
+            faulthandler.cancel_dump_traceback_later()
             harness.broker_down()
         failed = len(result.errors) + len(result.failures)
         print(f"{result.passed} passed, {failed} failed, "
