@@ -12,9 +12,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define MUST_USE __attribute__((warn_unused_result))
-#define PRINTF_LIKE(text, first) \
-    __attribute__((format(printf, text, first)))
+#define MUST_USE                 __attribute__((warn_unused_result))
+#define PRINTF_LIKE(text, first) __attribute__((format(printf, text, first)))
 
 enum rc {
     RC_OK,
@@ -32,7 +31,8 @@ struct err {
 
 /* Fill *e and return rc. */
 PRINTF_LIKE(3, 4)
-static inline enum rc err_set(struct err *e, enum rc rc, const char *format, ...)
+static inline enum rc err_set(struct err *e, enum rc rc, const char *format,
+                              ...)
 {
     va_list args;
     e->rc = rc;
@@ -61,10 +61,10 @@ static inline enum rc err_context(struct err *e, const char *format, ...)
 
 #define ERR(e, rc, ...) err_set((e), (rc), __VA_ARGS__)
 
-#define TRY(call)                          \
-    do {                                   \
-        enum rc try_rc_ = (call);          \
-        if (try_rc_ != RC_OK) return try_rc_; \
+#define TRY(call)                                                              \
+    do {                                                                       \
+        enum rc try_rc_ = (call);                                              \
+        if (try_rc_ != RC_OK) return try_rc_;                                  \
     } while (0)
 
 #endif

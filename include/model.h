@@ -22,16 +22,16 @@ struct scorer;  /* one worker's scratch memory and context cache */
 struct context; /* one user's cached keys and values, owned by a scorer */
 
 struct model_info {
-    char hash[17];          /* of model.safetensors and config.json, hex */
-    const char *family;     /* kernel family: equal names, equal bits */
-    uint32_t window;        /* W */
-    uint32_t width;         /* D */
+    char hash[17];      /* of model.safetensors and config.json, hex */
+    const char *family; /* kernel family: equal names, equal bits */
+    uint32_t window;    /* W */
+    uint32_t width;     /* D */
     uint32_t layers;
-    uint32_t items;         /* vocabulary size N, hashed buckets excluded */
-    uint32_t features;      /* F, window features that the fraud head reads */
-    uint64_t feature_hash;  /* of their names, in order */
+    uint32_t items;        /* vocabulary size N, hashed buckets excluded */
+    uint32_t features;     /* F, window features that the fraud head reads */
+    uint64_t feature_hash; /* of their names, in order */
     uint32_t amount_scale;
-    bool has_fraud;         /* trained with labels */
+    bool has_fraud; /* trained with labels */
 };
 
 /* Reads and checks a model directory. RC_STOP, with what is wrong and what
@@ -74,8 +74,8 @@ struct score_request {
     uint64_t n;               /* which event of the user this is, from 0 */
     const struct past_event *events; /* event_count newest, oldest first,
                                         event n last */
-    uint32_t event_count;     /* >= scorer_events_needed */
-    const float *features;    /* (F): raw values, NaN is missing */
+    uint32_t event_count;            /* >= scorer_events_needed */
+    const float *features;           /* (F): raw values, NaN is missing */
 };
 
 struct score {
@@ -115,11 +115,11 @@ void scorer_item_logits(struct scorer *s, const float *const *hidden,
                         uint32_t count, float *out);
 
 struct scorer_stats {
-    uint64_t tokens_total;    /* token-forwards, refills included */
-    uint64_t hits_total;      /* requests whose context was cached */
+    uint64_t tokens_total; /* token-forwards, refills included */
+    uint64_t hits_total;   /* requests whose context was cached */
     uint64_t misses_total;
     uint64_t evictions_total;
-    size_t context_bytes;     /* in use now */
+    size_t context_bytes; /* in use now */
     uint32_t contexts;
 };
 struct scorer_stats scorer_stats(const struct scorer *s);

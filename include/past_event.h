@@ -32,11 +32,11 @@ struct past_event {
     uint64_t type;     /* hash64 each; 0: none */
     uint64_t category;
     uint64_t channel;
-    float amount_log_ratio; /* ln((amount + 1) / (mean before + 1)) in whole
-                               units; 0 for a user's first amount. Below zero
-                               sign(x) ln(|x| + 1) stands for ln(x + 1) */
-    uint32_t flags;         /* enum past_event_flag */
-    float number[EXTRA_MAX];         /* NaN: missing */
+    float amount_log_ratio;  /* ln((amount + 1) / (mean before + 1)) in whole
+                                units; 0 for a user's first amount. Below zero
+                                sign(x) ln(|x| + 1) stands for ln(x + 1) */
+    uint32_t flags;          /* enum past_event_flag */
+    float number[EXTRA_MAX]; /* NaN: missing */
     uint64_t categorical[EXTRA_MAX]; /* hash64; 0: none */
 };
 

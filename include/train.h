@@ -33,10 +33,10 @@ enum train_field {
 enum train_label { LABEL_UNKNOWN = -1, LABEL_GOOD = 0, LABEL_FRAUD = 1 };
 
 struct train_log {
-    uint32_t fields; /* enum train_field */
+    uint32_t fields;                /* enum train_field */
     uint32_t numbers, categoricals; /* extras mapped, <= EXTRA_MAX each */
     uint32_t amount_scale;
-    uint32_t features;              /* F */
+    uint32_t features;                /* F */
     const char *const *feature_names; /* (F) */
 
     uint32_t users;
@@ -48,7 +48,7 @@ struct train_log {
     const float *feature_rows;       /* (rows, F) */
     const int8_t *labels;            /* (rows) enum train_label; NULL: none */
 
-    const struct train_name *names;  /* of items, types, categories, ... */
+    const struct train_name *names; /* of items, types, categories, ... */
     size_t name_count;
 };
 
@@ -57,25 +57,25 @@ struct train_log {
  * (never seen), the one before it validation. */
 struct train_options {
     uint32_t layers, width, heads, ffn, window; /* window = W */
-    uint32_t item_buckets;     /* hashed rows for items outside the vocabulary */
-    uint32_t items_max;        /* vocabulary cap, most frequent first */
+    uint32_t item_buckets; /* hashed rows for items outside the vocabulary */
+    uint32_t items_max;    /* vocabulary cap, most frequent first */
     uint32_t epochs_max, patience;
     uint32_t batch_tokens;
     float learning_rate, weight_decay, dropout, clip_norm;
     uint32_t warmup_steps;
-    uint32_t negatives;        /* 0: full softmax, else sampled */
+    uint32_t negatives; /* 0: full softmax, else sampled */
     uint32_t fraud_heads, fraud_width;
-    float fraud_weight;        /* of the fraud loss in the joint loss; 0: off */
+    float fraud_weight; /* of the fraud loss in the joint loss; 0: off */
     bool leave_one_out;
     int64_t from_ms, validate_from_ms, until_ms;
-    int64_t fraud_from_ms;     /* fraud loss on labelled rows from here */
-    int64_t label_delay_ms;    /* a row without label counts as good if older
-                                  than validate_from - label_delay */
+    int64_t fraud_from_ms;  /* fraud loss on labelled rows from here */
+    int64_t label_delay_ms; /* a row without label counts as good if older
+                               than validate_from - label_delay */
     uint64_t seed;
     uint32_t threads;
-    bool kv_bf16;              /* number format of cached keys and values */
-    double seconds_max;        /* stop after the epoch that passes it; 0: none */
-    const char *command;       /* for the model card */
+    bool kv_bf16;        /* number format of cached keys and values */
+    double seconds_max;  /* stop after the epoch that passes it; 0: none */
+    const char *command; /* for the model card */
 };
 void train_options_default(struct train_options *o);
 

@@ -15,7 +15,12 @@
 #include "source.h"
 
 /* What a worker writes; each has a topic, or a file, or nowhere. */
-enum output { OUTPUT_FRAUD, OUTPUT_RECOMMENDATIONS, OUTPUT_DEAD_LETTERS, OUTPUTS };
+enum output {
+    OUTPUT_FRAUD,
+    OUTPUT_RECOMMENDATIONS,
+    OUTPUT_DEAD_LETTERS,
+    OUTPUTS
+};
 
 struct message {
     enum output output;
@@ -42,8 +47,9 @@ struct sink {
 };
 
 #define sink_send(k, m, count, e) ((k)->ops->send((k), (m), (count), (e)))
-#define sink_commit(k, next, count, e) ((k)->ops->commit((k), (next), (count), (e)))
+#define sink_commit(k, next, count, e)                                         \
+    ((k)->ops->commit((k), (next), (count), (e)))
 #define sink_abort(k, e) ((k)->ops->abort((k), (e)))
-#define sink_close(k) ((k)->ops->close(k))
+#define sink_close(k)    ((k)->ops->close(k))
 
 #endif

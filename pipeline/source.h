@@ -17,7 +17,7 @@ struct source;
 struct source_position {
     uint32_t input;
     int32_t partition;
-    int64_t offset;  /* assign: first record to read */
+    int64_t offset; /* assign: first record to read */
     /* filled in by changes of the kind SOURCE_ASSIGNED: */
     int64_t committed; /* next offset to read by the group; -1: never */
     int64_t log_start, log_end;
@@ -61,12 +61,13 @@ struct source {
 };
 
 #define source_poll(s, b, wait_ms, e) ((s)->ops->poll((s), (b), (wait_ms), (e)))
-#define source_release(s) ((s)->ops->release(s))
-#define source_change(s, out, e) ((s)->ops->change((s), (out), (e)))
-#define source_assign(s, at, count, e) ((s)->ops->assign((s), (at), (count), (e)))
-#define source_unassign(s, e) ((s)->ops->unassign((s), (e)))
+#define source_release(s)             ((s)->ops->release(s))
+#define source_change(s, out, e)      ((s)->ops->change((s), (out), (e)))
+#define source_assign(s, at, count, e)                                         \
+    ((s)->ops->assign((s), (at), (count), (e)))
+#define source_unassign(s, e)        ((s)->ops->unassign((s), (e)))
 #define source_seek(s, at, count, e) ((s)->ops->seek((s), (at), (count), (e)))
-#define source_ended(s) ((s)->ops->ended(s))
-#define source_close(s) ((s)->ops->close(s))
+#define source_ended(s)              ((s)->ops->ended(s))
+#define source_close(s)              ((s)->ops->close(s))
 
 #endif

@@ -37,8 +37,8 @@
 #include "tally.h"
 
 enum {
-    PARTITIONS_MAX = 4096,      /* of one worker */
-    TAKE_OVER_WAIT_MS = 30000,  /* for another worker to let a partition go */
+    PARTITIONS_MAX = 4096,     /* of one worker */
+    TAKE_OVER_WAIT_MS = 30000, /* for another worker to let a partition go */
     TAKE_OVER_PAUSE_MS = 10,
 };
 
@@ -397,7 +397,8 @@ static enum worker_phase phase(const struct worker *w)
 
 /* --- the spine ---------------------------------------------------------- */
 
-/* clang-format off: the right margin is the diagram. */
+/* The right margin is the diagram. */
+/* clang-format off */
 static enum rc spine(struct worker *w, struct err *e)
 {
     struct batch *b = &w->batch;
