@@ -183,7 +183,7 @@ def main():
         modes = options.mode or MODES
         first = bench.config(modes[0])
         bench.make_model()
-        harness.keep_all(bench.options["input.topic"], bench.partitions)
+        bench.make_topics(first, modes[0])
         say(f"loading {options.events} events")
         harness.millrace("generate", "--events", str(options.events),
                          "--users", str(options.users), "--items", "20000",

@@ -179,9 +179,12 @@ class Run:
 def keep_all(topic, partitions):
     """`topics --create` would have recommendations compacted, and tests
     count every one."""
-    ADMIN.create_topics([NewTopic(
-        topic, partitions, 1, config={"cleanup.policy": "delete"})])[
-            topic].result(30)
+    new = NewTopic(topic, partitions, 1, config={"cleanup.policy": "delete"})
+    try:
+        ADMIN.create_topics([new])[topic].result(30)
+    except confluent_kafka.KafkaException as e:
+        if e.args[0].code() != confluent_kafka.KafkaError.TOPIC_ALREADY_EXISTS:
+            raise
 
 
 def log_ends(topic):
