@@ -15,7 +15,7 @@ void train_options_default(struct train_options *o)
     o->epochs_max = 20;
     o->patience = 3;
     o->batch_tokens = 4096;
-    o->learning_rate = 1e-3f;
+    o->learning_rate = 2e-3f;
     o->weight_decay = 0.01f;
     o->dropout = 0.1f;
     o->clip_norm = 1.0f;

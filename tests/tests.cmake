@@ -31,6 +31,12 @@ if(MILLRACE_TESTS)
   add_test(NAME oracle_replay COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python
     ${CMAKE_SOURCE_DIR}/tests/support/replay_oracle.py $<TARGET_FILE:millrace>)
   set_tests_properties(oracle_replay PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
+  foreach(what fraud items)
+    add_test(NAME quality_${what} COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python
+      ${CMAKE_SOURCE_DIR}/tests/support/quality_oracle.py ${what}
+      $<TARGET_FILE:millrace> ${CMAKE_SOURCE_DIR})
+    set_tests_properties(quality_${what} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600)
+  endforeach()
 endif()
 
 # The model's layers a second time, in double, where finite differences have

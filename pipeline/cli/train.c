@@ -133,7 +133,7 @@ static const struct cli_usage *usage_of(struct command *c)
          "of one step (default 4096)"},
         {"negatives", "N", CLI_U32, &c->o.negatives,
          "sampled items in the loss; 0: all (default)"},
-        {"learning-rate", "R", CLI_F64, &c->learning_rate, "(default 0.001)"},
+        {"learning-rate", "R", CLI_F64, &c->learning_rate, "(default 0.002)"},
         {"weight-decay", "R", CLI_F64, &c->weight_decay, "(default 0.01)"},
         {"dropout", "R", CLI_F64, &c->dropout, "(default 0.1)"},
         {"clip-norm", "R", CLI_F64, &c->clip_norm, "(default 1)"},
