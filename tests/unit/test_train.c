@@ -290,6 +290,37 @@ static void test_nothing_after_until_is_seen(void **state)
     tiny_log_fini(&t);
 }
 
+/* A log without items or times, with ids that have no text, and extras. */
+static void test_learns_without_items(void **state)
+{
+    struct tiny_log t;
+    struct train_options o = small_options();
+    struct watched w = {0};
+    struct model *m;
+    double base_rate, anomaly;
+    (void)state;
+    tiny_log_init(&t, 100, 7);
+    for (uint64_t r = 0; r < t.log.rows; r++) {
+        t.events[r].type = t.events[r].item;
+        t.events[r].item = 0;
+        t.events[r].categorical[0] = 1 + r % 3;
+        t.events[r].number[0] = r % 5 ? (float)r : (float)NAN;
+    }
+    t.log.fields = TRAIN_TYPE | TRAIN_AMOUNT;
+    t.log.categoricals = t.log.numbers = 1;
+    o.validate_from_ms = 25 * TINY_HOUR_MS;
+    o.epochs_max = 6;
+    m = trained(&t, &o, &w);
+    assert_true(isnan(w.last.validation_hit_rate));
+    assert_true(isfinite(w.last.validation_loss));
+    assert_int_equal(model_info(m)->items, 0);
+    assert_int_equal(model_item_index(m, t.events[0].type), -1);
+    assert_true(later_fraud(&t, m, o.validate_from_ms, &base_rate, &anomaly) >
+                5 * base_rate);
+    model_free(m);
+    tiny_log_fini(&t);
+}
+
 static void refuses(const struct train_log *log, const struct train_options *o,
                     const char *says)
 {
@@ -340,6 +371,7 @@ int main(void)
         cmocka_unit_test(test_learns_items),
         cmocka_unit_test(test_learns_items_by_a_sample),
         cmocka_unit_test(test_learns_fraud),
+        cmocka_unit_test(test_learns_without_items),
     };
     return cmocka_run_group_tests(tests, NULL, finish);
 }
