@@ -17,34 +17,38 @@ enum { EVENTS = 4096, BYTES = 256, ROUNDS = 9, TAPE_MAX = 64, BATCH = 256 };
 #define FIELD(name, type) "{\"name\":\"" name "\",\"type\":" type "}"
 #define MILLIS            "{\"type\":\"long\",\"logicalType\":\"timestamp-millis\"}"
 static const char SCHEMA[] =
-    "{\"type\":\"record\",\"name\":\"T\",\"fields\":[" FIELD("event_id", "\"str"
-                                                                         "ing"
-                                                                         "\"") "," FIELD("user_id", "\"string\"") "," FIELD(
-        "item_id",
-        "\"string\"") "," FIELD("time",
-                                MILLIS) "," FIELD("amount",
-                                                  "\"double\"") "," FIELD("cate"
-                                                                          "gor"
-                                                                          "y",
-                                                                          "\"st"
-                                                                          "ring"
-                                                                          "\"") "," FIELD("channel",
-                                                                                          "[\"null\",\"string\"]") "," FIELD("type",
-                                                                                                                             "\"string\"") "]}";
+    "{\"type\":\"record\",\"name\":\"T\",\"fields\":[" FIELD(
+        "event_id",
+        "\"str"
+        "ing"
+        "\"") "," FIELD("user_id",
+                        "\"string\"") "," FIELD("item_id",
+                                                "\"string\"") "," FIELD("time",
+                                                                        MILLIS) "," FIELD("amount",
+                                                                                          "\"double\"") "," FIELD("cate"
+                                                                                                                  "gor"
+                                                                                                                  "y",
+                                                                                                                  "\"st"
+                                                                                                                  "ring"
+                                                                                                                  "\"") "," FIELD("channel",
+                                                                                                                                  "[\"null\",\"string\"]") "," FIELD("type",
+                                                                                                                                                                     "\"string\"") "]}";
 /* Two fields the other way round, two not wanted, one with a default. */
 static const char READER[] =
-    "{\"type\":\"record\",\"name\":\"T\",\"fields\":[" FIELD("user_id", "\"stri"
-                                                                        "ng\"") "," FIELD(
-        "event_id",
-        "\"string\"") "," FIELD("item_id",
-                                "\"string\"") "," FIELD("time",
-                                                        MILLIS) "," FIELD("amou"
-                                                                          "nt",
-                                                                          "\"do"
-                                                                          "uble"
-                                                                          "\"") "," FIELD("category",
-                                                                                          "\"string\"") ","
-                                                                                                        "{\"name\":\"country\",\"type\":\"string\",\"default\":\"\"}]}";
+    "{\"type\":\"record\",\"name\":\"T\",\"fields\":[" FIELD(
+        "user_id",
+        "\"stri"
+        "ng\"") "," FIELD("event_id",
+                          "\"string\"") "," FIELD("item_id",
+                                                  "\"string\"") "," FIELD("tim"
+                                                                          "e",
+                                                                          MILLIS) "," FIELD("amou"
+                                                                                            "nt",
+                                                                                            "\"do"
+                                                                                            "uble"
+                                                                                            "\"") "," FIELD("category",
+                                                                                                            "\"string\"") ","
+                                                                                                                          "{\"name\":\"country\",\"type\":\"string\",\"default\":\"\"}]}";
 
 static uint8_t g_bytes[EVENTS][BYTES];
 static struct slice g_messages[EVENTS];

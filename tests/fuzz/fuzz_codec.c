@@ -32,13 +32,15 @@ static const char *const PAIRS[][2] = {
                                                                    "\"boolean"
                                                                    "\"") "," F("h",
                                                                                "\"float\"")),
-     R(F("f", ARRAY("\"double\"")) "," F("a", "\"bytes\"") "," F("b", "[\"strin"
-                                                                      "g\","
-                                                                      "\"null\""
-                                                                      ",\"float"
-                                                                      "\"]") "," F(
-         "c", E2) "," FD("n", ARRAY("\"int\""),
-                         "[1,2]") "," F("e", MAP("[\"double\"]")))},
+     R(F("f", ARRAY("\"double\"")) "," F("a", "\"bytes\"") "," F(
+         "b",
+         "[\"strin"
+         "g\","
+         "\"null\""
+         ",\"float"
+         "\"]") "," F("c", E2) "," FD("n", ARRAY("\"int\""),
+                                      "[1,2]") "," F("e",
+                                                     MAP("[\"double\"]")))},
     {R(F("next", "[\"null\",\"R\"]") "," F("list", ARRAY("\"R\""))),
      R(F("list", ARRAY("\"R\"")) "," F("next", "[\"null\",\"R\"]"))},
     {R(F("nulls", ARRAY("\"null\"")) "," F("maps", MAP(ARRAY("\"null\"")))),

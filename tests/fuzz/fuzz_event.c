@@ -14,61 +14,65 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define F(name, type) "{\"name\":\"" name "\",\"type\":" type "}"
-static const char SCHEMA[] =
-    "{\"type\":\"record\",\"name\":\"R\",\"fields\":[" F(
-        "user",
-        "[\"null\""
-        ",\"bytes"
-        "\"]") "," F("item",
-                     "[\"null\",{\"type\":\"record\",\"name\":\"I\",\"fields\":"
-                     "[" F("id", "[\"long\",\"null\"]") "," F("tags", "{\"type"
-                                                                      "\":"
-                                                                      "\"array"
-                                                                      "\","
-                                                                      "\"items"
-                                                                      "\":"
-                                                                      "\"string"
-                                                                      "\"}") "," F(
-                         "kind",
-                         "\"string\"") "]}]") "," F("at",
-                                                    "\"string\"") "," F("amoun"
-                                                                        "t",
-                                                                        "{\"typ"
-                                                                        "e\":"
-                                                                        "\"byte"
-                                                                        "s\","
-                                                                        "\"logi"
-                                                                        "calTyp"
-                                                                        "e\""
-                                                                        ":\"dec"
-                                                                        "imal\""
-                                                                        ","
-                                                                        "\"prec"
-                                                                        "ision"
-                                                                        "\":"
-                                                                        "20,"
-                                                                        "\"scal"
-                                                                        "e\":"
-                                                                        "3}") "," F("id",
-                                                                                    "{\""
-                                                                                    "typ"
-                                                                                    "e\""
-                                                                                    ":\""
-                                                                                    "fix"
-                                                                                    "ed"
-                                                                                    "\","
-                                                                                    "\"n"
-                                                                                    "ame"
-                                                                                    "\":"
-                                                                                    "\"F"
-                                                                                    "\","
-                                                                                    "\"s"
-                                                                                    "ize"
-                                                                                    "\":"
-                                                                                    "4}") "," F("ratio",
-                                                                                                "[\"null\",\"double\"]") "," F("label",
-                                                                                                                               "[\"null\",\"int\"]") "," F("text",
-                                                                                                                                                           "\"string\"") "]}";
+static const char
+    SCHEMA[] =
+        "{\"type\":\"record\",\"name\":\"R\",\"fields\":[" F(
+            "user",
+            "[\"null\""
+            ",\"bytes"
+            "\"]") "," F("item",
+                         "[\"null\",{\"type\":\"record\",\"name\":\"I\","
+                         "\"fields\":"
+                         "[" F("id", "[\"long\",\"null\"]") "," F(
+                             "tags",
+                             "{\"type"
+                             "\":"
+                             "\"array"
+                             "\","
+                             "\"items"
+                             "\":"
+                             "\"string"
+                             "\"}") "," F("kind",
+                                          "\"string\"") "]}]") "," F("at",
+                                                                     "\"string"
+                                                                     "\"") "," F("amoun"
+                                                                                 "t",
+                                                                                 "{\"typ"
+                                                                                 "e\":"
+                                                                                 "\"byte"
+                                                                                 "s\","
+                                                                                 "\"logi"
+                                                                                 "calTyp"
+                                                                                 "e\""
+                                                                                 ":\"dec"
+                                                                                 "imal\""
+                                                                                 ","
+                                                                                 "\"prec"
+                                                                                 "ision"
+                                                                                 "\":"
+                                                                                 "20,"
+                                                                                 "\"scal"
+                                                                                 "e\":"
+                                                                                 "3}") "," F("id",
+                                                                                             "{\""
+                                                                                             "typ"
+                                                                                             "e\""
+                                                                                             ":\""
+                                                                                             "fix"
+                                                                                             "ed"
+                                                                                             "\","
+                                                                                             "\"n"
+                                                                                             "ame"
+                                                                                             "\":"
+                                                                                             "\"F"
+                                                                                             "\","
+                                                                                             "\"s"
+                                                                                             "ize"
+                                                                                             "\":"
+                                                                                             "4}") "," F("ratio",
+                                                                                                         "[\"null\",\"double\"]") "," F("label",
+                                                                                                                                        "[\"null\",\"int\"]") "," F("text",
+                                                                                                                                                                    "\"string\"") "]}";
 enum { USER_BYTES_MAX = 32 };
 
 static struct schema *g_schema;

@@ -56,28 +56,32 @@ static void put_double(double d)
 #define RECORD(fields)                                                         \
     "{\"type\":\"record\",\"name\":\"R\",\"fields\":[" fields "]}"
 
-static const char
-    SCHEMA
-        [] =
-            RECORD(
-                F("user", "[\"null\",\"string\"]") "," F("item", "{\"type\":"
-                                                                 "\"record\","
-                                                                 "\"name\":"
-                                                                 "\"Item\","
-                                                                 "\"fields\":"
-                                                                 "[" F("id", "\"long\"") "," F("kind", "[\"null\",\"string\"]") "]}") "," F(
-                    "at", "{\"type\":\"long\",\"logicalType\":\"timestamp-"
-                          "micros\"}") "," F("amount",
-                                             "\"double\"") "," F("label", "[\"n"
-                                                                          "ull"
-                                                                          "\","
-                                                                          "\"bo"
-                                                                          "olea"
-                                                                          "n\""
-                                                                          "]") "," F("text",
-                                                                                     "\"string\"") "," F("event",
-                                                                                                         "{\"type\":\"fixed\",\"name\":\"Id\",\"size\":2}") "," F("ratio",
-                                                                                                                                                                  "[\"null\",\"float\"]"));
+static const char SCHEMA[] =
+    RECORD(F("user", "[\"null\",\"string\"]") "," F(
+        "item",
+        "{\"type\":"
+        "\"record\","
+        "\"name\":"
+        "\"Item\","
+        "\"fields\":"
+        "[" F("id", "\"long\"") "," F(
+            "kind",
+            "[\"null\",\"string\"]") "]}") "," F("at",
+                                                 "{\"type\":\"long\","
+                                                 "\"logicalType\":\"timestamp-"
+                                                 "micros\"}") "," F("amount",
+                                                                    "\"double"
+                                                                    "\"") "," F("label",
+                                                                                "[\"n"
+                                                                                "ull"
+                                                                                "\","
+                                                                                "\"bo"
+                                                                                "olea"
+                                                                                "n\""
+                                                                                "]") "," F("text",
+                                                                                           "\"string\"") "," F("event",
+                                                                                                               "{\"type\":\"fixed\",\"name\":\"Id\",\"size\":2}") "," F("ratio",
+                                                                                                                                                                        "[\"null\",\"float\"]"));
 
 struct sample {
     const char *user; /* NULL: null */
