@@ -187,12 +187,13 @@ def keep_all(topic, partitions):
             raise
 
 
-def log_ends(topic):
-    """The offset after the last committed record of each partition."""
+def log_ends(topic, isolation=IsolationLevel.READ_COMMITTED):
+    """The offset after the last record of each partition that such a reader
+    may see."""
     parts = ADMIN.list_topics(topic, 10).topics[topic].partitions
     answers = ADMIN.list_offsets(
         {TopicPartition(topic, p): OffsetSpec.latest() for p in parts},
-        isolation_level=IsolationLevel.READ_COMMITTED)
+        isolation_level=isolation)
     return {part.partition: answer.result(10).offset
             for part, answer in answers.items()}
 
@@ -292,8 +293,17 @@ class Case(unittest.TestCase):
                 for what in ("fraud", "lists")]
 
     def outputs(self):
-        return [read_topic(self.options["output.fraud.topic"]),
-                read_topic(self.options["output.recommendations.topic"])]
+        """What read-committed readers see in the end. A killed worker's open
+        transaction hides what others wrote behind it until the broker times
+        it out."""
+        topics = [self.options["output.fraud.topic"],
+                  self.options["output.recommendations.topic"]]
+        until = time.monotonic() + DRAIN_S
+        while any(log_ends(t) != log_ends(t, IsolationLevel.READ_UNCOMMITTED)
+                  for t in topics):
+            assert time.monotonic() < until, "a transaction stays open"
+            time.sleep(0.2)
+        return [read_topic(t) for t in topics]
 
     def assert_same_bytes(self, got, expected):
         """The same values, each as often, for every key in order."""
