@@ -45,13 +45,16 @@ static const struct kafka_setting LIVE[] = {
 /* A producer that dies within a transaction holds back all who read only
  * what is committed until the transaction's time-out: keep that short. They
  * see nothing before the commit anyway, and that does not wait for the
- * linger: so it may be longer. */
+ * linger: so it may be longer. A coordinator that is still busy with the last
+ * transaction says "again" to this one; to come back after librdkafka's 100 ms
+ * is what made one commit in ten slow. */
 static const struct kafka_setting TRANSACTIONAL[] = {
     {"partitioner", "murmur2_random"},
     {"socket.nagle.disable", "true"},
     {"linger.ms", "5"},
     {"queue.buffering.max.kbytes", "65536"},
     {"transaction.timeout.ms", "10000"},
+    {"retry.backoff.ms", "5"},
     {NULL, NULL},
 };
 

@@ -12,7 +12,7 @@ enum {
     COMMIT_WAIT_MS = 15000, /* one call of the transaction's coordinator */
     INIT_WAIT_MS = 30000,   /* the coordinator may have to end an open one */
     OFFSETS_WAIT_MS = 15000,
-    SETTLE_US = 2500, /* see begin */
+    SETTLE_US = 5000, /* see begin */
     HEADERS_OMITTED = 1,
 };
 
