@@ -12,8 +12,8 @@ import urllib.request
 
 import confluent_kafka
 import fastavro
-from confluent_kafka import (Consumer, ConsumerGroupTopicPartitions,
-                             IsolationLevel, Producer, TopicPartition)
+from confluent_kafka import (Consumer, IsolationLevel, Producer,
+                             TopicPartition)
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -169,8 +169,10 @@ class Run:
         """Until the group has committed all that stands in the topic."""
         ends = log_ends(topic)
 
+        parts = [TopicPartition(topic, p) for p in ends]
+
         def drained():
-            done = committed(group, topic)
+            done = committed(group, parts)
             return all(done.get(p, 0) >= end for p, end in ends.items())
 
         self.wait(drained, "drained")
@@ -198,15 +200,20 @@ def log_ends(topic, isolation=IsolationLevel.READ_COMMITTED):
             for part, answer in answers.items()}
 
 
-def committed(group, topic):
-    """The group's offset by partition, of those that it has."""
-    asked = ConsumerGroupTopicPartitions(group)
+def committed(group, parts):
+    """The group's offset by partition, of those that it has. With a consumer
+    of its own each time: one that asked before the group had a coordinator
+    may keep asking the wrong broker, and the admin client's call crashes
+    then (confluent-kafka 2.16)."""
+    consumer = Consumer({"bootstrap.servers": SERVERS, "group.id": group,
+                         "log_level": 0})
     try:
-        answer = ADMIN.list_consumer_group_offsets([asked])[group].result(10)
-    except (confluent_kafka.KafkaException, TimeoutError):
-        return {}  # no such group yet, or its coordinator is just starting
-    return {p.partition: p.offset for p in answer.topic_partitions
-            if p.topic == topic}
+        return {p.partition: p.offset
+                for p in consumer.committed(parts, timeout=5) if p.offset >= 0}
+    except confluent_kafka.KafkaException:
+        return {}
+    finally:
+        consumer.close()
 
 
 def free_port():
