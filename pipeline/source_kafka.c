@@ -325,17 +325,29 @@ static enum rc find_watermarks(struct kafka_source *k,
                at->partition, rd_kafka_err2str(error));
 }
 
-/* Where each newly assigned partition stands. With read_committed the answer
- * for committed waits until no transaction holds offsets of the group. */
-static enum rc find_positions(struct kafka_source *k, struct err *e)
+/* Which partitions the pending change is about. */
+static enum rc list_positions(struct kafka_source *k, struct err *e)
 {
-    partition_list *parts = k->pending_parts;
+    const partition_list *parts = k->pending_parts;
 
     free(k->positions);
     k->positions = calloc((size_t)parts->cnt, sizeof *k->positions);
     if (!k->positions)
         return ERR(e, RC_STOP, "kafka: no memory for %d partitions",
                    parts->cnt);
+    for (int i = 0; i < parts->cnt; i++) {
+        k->positions[i].input = topic_input(k, parts->elems[i].topic);
+        k->positions[i].partition = parts->elems[i].partition;
+    }
+    return RC_OK;
+}
+
+/* Where each newly assigned partition stands. With read_committed the answer
+ * for committed waits until no transaction holds offsets of the group. */
+static enum rc find_positions(struct kafka_source *k, struct err *e)
+{
+    partition_list *parts = k->pending_parts;
+
     TRY(find_cluster_id(k, e));
     TRY(list_error(NULL, rd_kafka_committed(k->rk, parts, QUERY_WAIT_MS),
                    "asking for committed offsets", e));
@@ -343,14 +355,11 @@ static enum rc find_positions(struct kafka_source *k, struct err *e)
         const rd_kafka_topic_partition_t *part = &parts->elems[i];
         struct source_position *at = &k->positions[i];
         TRY(list_error(NULL, part->err, "asking for a committed offset", e));
-        at->input = topic_input(k, part->topic);
-        at->partition = part->partition;
         at->committed = part->offset >= 0 ? part->offset : -1;
         TRY(find_watermarks(k, at, e));
         at->offset = k->from_latest ? at->log_end : at->log_start;
         if (at->committed >= 0) at->offset = at->committed;
     }
-    k->positions_known = true;
     return RC_OK;
 }
 
@@ -391,7 +400,13 @@ static enum rc kafka_change(struct source *s, struct source_change *out,
         forget_pending(k);
         return rc;
     }
-    if (!k->positions_known) TRY(find_positions(k, e));
+    if (!k->positions_known) {
+        TRY(list_positions(k, e));
+        /* Only what is taken needs the brokers: what is lost is often lost
+         * because they do not answer. */
+        if (k->pending == SOURCE_ASSIGNED) TRY(find_positions(k, e));
+        k->positions_known = true;
+    }
     *out = (struct source_change){
         .kind = k->pending,
         .positions = k->positions,
