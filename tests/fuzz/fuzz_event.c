@@ -13,66 +13,25 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define F(name, type) "{\"name\":\"" name "\",\"type\":" type "}"
-static const char
-    SCHEMA[] =
-        "{\"type\":\"record\",\"name\":\"R\",\"fields\":[" F(
-            "user",
-            "[\"null\""
-            ",\"bytes"
-            "\"]") "," F("item",
-                         "[\"null\",{\"type\":\"record\",\"name\":\"I\","
-                         "\"fields\":"
-                         "[" F("id", "[\"long\",\"null\"]") "," F(
-                             "tags",
-                             "{\"type"
-                             "\":"
-                             "\"array"
-                             "\","
-                             "\"items"
-                             "\":"
-                             "\"string"
-                             "\"}") "," F("kind",
-                                          "\"string\"") "]}]") "," F("at",
-                                                                     "\"string"
-                                                                     "\"") "," F("amoun"
-                                                                                 "t",
-                                                                                 "{\"typ"
-                                                                                 "e\":"
-                                                                                 "\"byte"
-                                                                                 "s\","
-                                                                                 "\"logi"
-                                                                                 "calTyp"
-                                                                                 "e\""
-                                                                                 ":\"dec"
-                                                                                 "imal\""
-                                                                                 ","
-                                                                                 "\"prec"
-                                                                                 "ision"
-                                                                                 "\":"
-                                                                                 "20,"
-                                                                                 "\"scal"
-                                                                                 "e\":"
-                                                                                 "3}") "," F("id",
-                                                                                             "{\""
-                                                                                             "typ"
-                                                                                             "e\""
-                                                                                             ":\""
-                                                                                             "fix"
-                                                                                             "ed"
-                                                                                             "\","
-                                                                                             "\"n"
-                                                                                             "ame"
-                                                                                             "\":"
-                                                                                             "\"F"
-                                                                                             "\","
-                                                                                             "\"s"
-                                                                                             "ize"
-                                                                                             "\":"
-                                                                                             "4}") "," F("ratio",
-                                                                                                         "[\"null\",\"double\"]") "," F("label",
-                                                                                                                                        "[\"null\",\"int\"]") "," F("text",
-                                                                                                                                                                    "\"string\"") "]}";
+/* clang-format off: one field a line. */
+static const char SCHEMA[] =
+    "{\"type\":\"record\",\"name\":\"R\",\"fields\":["
+    "{\"name\":\"user\",\"type\":[\"null\",\"bytes\"]},"
+    "{\"name\":\"item\",\"type\":[\"null\",{\"type\":\"record\",\"name\":\"I\","
+    "\"fields\":["
+    "  {\"name\":\"id\",\"type\":[\"long\",\"null\"]},"
+    "  {\"name\":\"tags\",\"type\":{\"type\":\"array\",\"items\":\"string\"}},"
+    "  {\"name\":\"kind\",\"type\":\"string\"}]}]},"
+    "{\"name\":\"at\",\"type\":\"string\"},"
+    "{\"name\":\"amount\",\"type\":{\"type\":\"bytes\",\"logicalType\":"
+    "\"decimal\","
+    "  \"precision\":20,\"scale\":3}},"
+    "{\"name\":\"id\",\"type\":{\"type\":\"fixed\",\"name\":\"F\",\"size\":4}},"
+    "{\"name\":\"ratio\",\"type\":[\"null\",\"double\"]},"
+    "{\"name\":\"label\",\"type\":[\"null\",\"int\"]},"
+    "{\"name\":\"text\",\"type\":\"string\"}]}";
+/* clang-format on */
+
 enum { USER_BYTES_MAX = 32 };
 
 static struct schema *g_schema;

@@ -56,32 +56,22 @@ static void put_double(double d)
 #define RECORD(fields)                                                         \
     "{\"type\":\"record\",\"name\":\"R\",\"fields\":[" fields "]}"
 
+/* clang-format off: one field a line. */
 static const char SCHEMA[] =
-    RECORD(F("user", "[\"null\",\"string\"]") "," F(
-        "item",
-        "{\"type\":"
-        "\"record\","
-        "\"name\":"
-        "\"Item\","
-        "\"fields\":"
-        "[" F("id", "\"long\"") "," F(
-            "kind",
-            "[\"null\",\"string\"]") "]}") "," F("at",
-                                                 "{\"type\":\"long\","
-                                                 "\"logicalType\":\"timestamp-"
-                                                 "micros\"}") "," F("amount",
-                                                                    "\"double"
-                                                                    "\"") "," F("label",
-                                                                                "[\"n"
-                                                                                "ull"
-                                                                                "\","
-                                                                                "\"bo"
-                                                                                "olea"
-                                                                                "n\""
-                                                                                "]") "," F("text",
-                                                                                           "\"string\"") "," F("event",
-                                                                                                               "{\"type\":\"fixed\",\"name\":\"Id\",\"size\":2}") "," F("ratio",
-                                                                                                                                                                        "[\"null\",\"float\"]"));
+    RECORD("{\"name\":\"user\",\"type\":[\"null\",\"string\"]},"
+           "{\"name\":\"item\",\"type\":{\"type\":\"record\",\"name\":\"Item\","
+           "\"fields\":["
+           "  {\"name\":\"id\",\"type\":\"long\"},"
+           "  {\"name\":\"kind\",\"type\":[\"null\",\"string\"]}]}},"
+           "{\"name\":\"at\",\"type\":{\"type\":\"long\",\"logicalType\":"
+           "\"timestamp-micros\"}},"
+           "{\"name\":\"amount\",\"type\":\"double\"},"
+           "{\"name\":\"label\",\"type\":[\"null\",\"boolean\"]},"
+           "{\"name\":\"text\",\"type\":\"string\"},"
+           "{\"name\":\"event\",\"type\":{\"type\":\"fixed\",\"name\":\"Id\","
+           "\"size\":2}},"
+           "{\"name\":\"ratio\",\"type\":[\"null\",\"float\"]}");
+/* clang-format on */
 
 struct sample {
     const char *user; /* NULL: null */
