@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 import live
 from live import MODES, Bench, harness, say
 
-WARM_S = 3
+WARM_S = 12  # the broker is a JVM that has just started
 USERS = 1000
 HEADER = "sent"
 
@@ -113,7 +113,7 @@ def parse():
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rate", type=float, default=500)
-    parser.add_argument("--seconds", type=float, default=23)
+    parser.add_argument("--seconds", type=float, default=32)
     parser.add_argument("--mode", choices=MODES, action="append")
     parser.add_argument("--set", action="append", default=[],
                         metavar="KEY=VALUE", help="further options of run")
