@@ -342,7 +342,8 @@ static bool set_time(struct work *w)
         if (!d) return fault(w, BAD_TIME, "no time");
         if (!role_time(d, m->time_unit, &ms))
             return fault(w, BAD_TIME, "not a time in the years 1 to 9999");
-        if (ahead_max > 0 && logged >= 0 && ms - logged > ahead_max)
+        if (ahead_max > 0 && logged >= 0 && ms > logged &&
+            ms - logged > ahead_max)
             return fault(w, BAD_TIME,
                          "ahead of the log by more than "
                          "time.future.max");

@@ -314,8 +314,13 @@ static enum rc settle(struct kafka_sink *k,
     bool committed;
 
     LOG(WARN, "TXNSETTLE", "%s", why.text);
-    TRY(renew_producer(k, e));
-    TRY(was_committed(k, list, &committed, e));
+    /* While nobody tells, to go on as if it were not would score twice. */
+    if (renew_producer(k, e) != RC_OK ||
+        was_committed(k, list, &committed, e) != RC_OK) {
+        (void)err_context(e, "outcome of a transaction unknown; a restart "
+                             "goes on from the group's offsets");
+        return e->rc = RC_STOP;
+    }
     LOG(INFO, "TXNSETTLED", "committed=%d", committed);
     return committed ? RC_OK : ERR(e, RC_AGAIN, "%s", why.text);
 }
