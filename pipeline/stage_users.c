@@ -200,7 +200,9 @@ static void apply_event(struct stage_users *s, struct state *st,
     o->applied = true;
     o->tiled = windows_apply(s->o.windows, us->windows, &ev->past, row);
     o->features = row;
-    ev->recommend = decide_list(s->o.policy, ev, &us->history.listed_ms);
+    /* A model without items has no list to give. */
+    ev->recommend = (!s->o.model || s->list_max > 0) &&
+                    decide_list(s->o.policy, ev, &us->history.listed_ms);
     state_touched(st, us, b->records[i].offset);
     if (!s->o.model || ev->fold) return;
     o->scored = true;

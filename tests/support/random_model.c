@@ -46,7 +46,7 @@ static struct behaviour_config config_of(const struct random_shape *s)
         .fraud_heads = s->features > 0 ? 2 : 0,
         .fraud_width = s->features > 0 ? 16 : 0,
     };
-    add_field(&c, "item", FIELD_ITEM, s->items);
+    if (s->items > 0) add_field(&c, "item", FIELD_ITEM, s->items);
     add_field(&c, "type", FIELD_TYPE, 0);
     add_field(&c, "amount_level", FIELD_AMOUNT_LEVEL, 0);
     add_field(&c, "amount_ratio", FIELD_AMOUNT_RATIO, 0);
@@ -136,15 +136,18 @@ struct model *random_model_named(struct random_shape shape,
     }
     if (behaviour_config_check(&c, &e) != RC_OK) fail(e.text);
     if (model_new(&m, &c, 100, list, &e) != RC_OK) fail(e.text);
-    name_items(m, shape.items, given.generated_items);
+    if (shape.items > 0) name_items(m, shape.items, given.generated_items);
     start_values(m, seed);
     start_tables(m);
     m->behaviour = behaviour_new(&m->params, m->values);
     m->heads = heads_new(&m->params, m->values, &m->tables);
-    m->items = top_k_index_new(
-        params_of(&m->params, m->values, m->params.embedding[m->item_field]),
-        shape.items, shape.width);
-    if (!m->behaviour || !m->heads || !m->items) fail("no memory");
+    if (shape.items > 0)
+        m->items =
+            top_k_index_new(params_of(&m->params, m->values,
+                                      m->params.embedding[m->item_field]),
+                            shape.items, shape.width);
+    if (!m->behaviour || !m->heads || (shape.items > 0 && !m->items))
+        fail("no memory");
     return m;
 }
 

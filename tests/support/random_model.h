@@ -8,7 +8,7 @@
 
 struct random_shape {
     uint32_t layers, width, heads, ffn, window;
-    uint32_t items;
+    uint32_t items;    /* 0: a model without them */
     uint32_t features; /* F; the fraud head is there when above 0 */
     bool has_time;
     bool kv_bf16;

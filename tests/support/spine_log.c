@@ -75,14 +75,14 @@ static struct slice make_value(struct spine_log *log, uint32_t user,
     return slice_of(start, (size_t)(to - start));
 }
 
-static struct model *make_model(void)
+struct model *spine_model(uint32_t items)
 {
     const struct random_shape shape = {.layers = 2,
                                        .width = 16,
                                        .heads = 2,
                                        .ffn = 32,
                                        .window = SPINE_WINDOW,
-                                       .items = SPINE_ITEMS,
+                                       .items = items,
                                        .has_time = true,
                                        .kv_bf16 = true};
     struct random_shape with = shape;
@@ -136,7 +136,7 @@ void spine_log_make(struct spine_log *log, uint32_t events, uint32_t users,
     }
     for (int32_t p = 0; p < SPINE_PARTITIONS; p++)
         log->committed[p] = (struct committed){.partition = p, .offset = -1};
-    log->model = make_model();
+    log->model = spine_model(SPINE_ITEMS);
 }
 
 void spine_log_free(struct spine_log *log)

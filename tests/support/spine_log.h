@@ -24,6 +24,9 @@ void spine_log_make(struct spine_log *log, uint32_t events, uint32_t users,
                     uint64_t seed);
 void spine_log_free(struct spine_log *log);
 
+/* Random weights that fit the log; items 0: a model without them. */
+struct model *spine_model(uint32_t items);
+
 /* The configuration of all runs, with further "key=value" texts (NULL ends
  * them). config_free. */
 struct config *spine_config(const char *const *sets);

@@ -191,6 +191,27 @@ static void test_bad_among_good(void **state)
     free(good.records);
 }
 
+/* A model without items scores every event and makes no list, although the
+ * configuration wants one of every event. */
+static void test_model_without_items(void **state)
+{
+    struct spine_log log = the_log;
+    struct spine_run r;
+    struct spine_outputs got;
+    (void)state;
+    log.model = spine_model(0);
+    spine_run_open(&r, &log, NULL);
+    spine_run_start(&r);
+    spine_run_to_end(&r);
+    got = spine_outputs_of(&r, 1);
+    assert_int_equal(got.count, EVENTS);
+    for (uint32_t i = 0; i < got.count; i++)
+        assert_int_equal(got.at[i].message->output, OUTPUT_FRAUD);
+    spine_outputs_free(&got);
+    spine_run_close(&r);
+    model_free(log.model);
+}
+
 /* --- I1, I3: failing sends and commits ---------------------------------- */
 
 static void test_sink_fails(void **state)
@@ -389,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_outputs),
         cmocka_unit_test(test_offset_order),
         cmocka_unit_test(test_bad_among_good),
+        cmocka_unit_test(test_model_without_items),
         cmocka_unit_test(test_sink_fails),
         cmocka_unit_test(test_sink_stays_broken),
         cmocka_unit_test(test_rebalance),
