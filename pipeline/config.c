@@ -325,6 +325,26 @@ static void load_set(struct loader *l, const char *text)
     free(value);
 }
 
+/* Its text is in no message. */
+static void check_token(struct loader *l)
+{
+    const char *token = l->c->admin_token;
+    const char *origin = l->c->origins[OPTION_admin_token].origin;
+    size_t len = strlen(token);
+    if (len == 0) return;
+    if (len < ADMIN_TOKEN_BYTES_MIN || len > ADMIN_TOKEN_BYTES_MAX)
+        fault(l, "%s: admin.token has %zu bytes; give %d to %d random ones",
+              origin, len, ADMIN_TOKEN_BYTES_MIN, ADMIN_TOKEN_BYTES_MAX);
+    for (const char *at = token; *at; at++)
+        if (*at <= ' ' || *at > '~') {
+            fault(l,
+                  "%s: admin.token holds a blank or a byte that is not ASCII, "
+                  "which no header carries; write it as hex",
+                  origin);
+            return;
+        }
+}
+
 /* What no single value shows. */
 static void check_together(struct loader *l)
 {
@@ -338,6 +358,7 @@ static void check_together(struct loader *l)
     if (!*c->role_user)
         fault(l, "%s: role.user is empty; every event needs a user",
               c->origins[OPTION_role_user].origin);
+    check_token(l);
 }
 
 /* -------------------------------------------------------------- loading */

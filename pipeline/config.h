@@ -70,6 +70,8 @@ enum { UNIT_AUTO, UNIT_MS, UNIT_US, UNIT_S };
 enum { OUTPUT_CONFLUENT, OUTPUT_PLAIN };
 enum { RECOMMEND_EVERY, RECOMMEND_TYPES, RECOMMEND_INTERVAL, RECOMMEND_NEVER };
 enum { AT_LEAST_ONCE, EXACTLY_ONCE };
+/* Of admin.token: too long to be guessed, short enough for a header. */
+enum { ADMIN_TOKEN_BYTES_MIN = 16, ADMIN_TOKEN_BYTES_MAX = 255 };
 
 /* path NULL: no file. sets: "key=value" texts of --set flags. All faults of
  * a file are found before returning; the text names the first, with line. */

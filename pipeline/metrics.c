@@ -8,6 +8,7 @@
 struct metrics {
     uint32_t workers;
     struct worker_metrics *at;
+    _Atomic uint64_t totals[TOTALS];
     bool has_model;
     char model_hash[17], model_family[32];
     double started_s; /* wall clock, for process_start_time_seconds */
@@ -74,6 +75,11 @@ void metrics_set_model(struct metrics *m, const struct model_info *info)
     if (!info) return;
     (void)snprintf(m->model_hash, sizeof m->model_hash, "%s", info->hash);
     (void)snprintf(m->model_family, sizeof m->model_family, "%s", info->family);
+}
+
+void metrics_count(struct metrics *m, enum metrics_process_total t)
+{
+    (void)atomic_fetch_add_explicit(&m->totals[t], 1, memory_order_relaxed);
 }
 
 void metrics_dead_letter(struct worker_metrics *m, enum bad_reason reason)
@@ -180,6 +186,15 @@ static void put_gauge(struct page *p, enum metrics_gauge g, const char *name,
     for (uint32_t w = 0; w < p->m->workers; w++)
         (void)fprintf(p->to, "%s{%s%sworker=\"%u\"} %.17g\n", name, labels,
                       *labels ? "," : "", w, read_gauge(&p->m->at[w], g));
+}
+
+static void put_total(struct page *p, enum metrics_process_total t,
+                      const char *name, const char *labels, const char *help)
+{
+    put_head(p, name, "counter", help);
+    (void)fprintf(p->to, "%s%s%s%s %llu\n", name, *labels ? "{" : "", labels,
+                  *labels ? "}" : "",
+                  (unsigned long long)read_u64(&p->m->totals[t]));
 }
 
 /* A dead letter has a reason; BAD_NONE is none. Sums over workers. */
@@ -301,12 +316,15 @@ enum rc metrics_write(const struct metrics *m, char **out, size_t *len,
 #define STEPS(name, help)            put_steps(p, name, help);
 #define HISTOGRAM(field, name, help) put_histogram(p, TIME_##field, name, help);
 #define REASONS(name, help)          put_reasons(p, name, help);
+#define TOTAL(field, name, labels, help)                                       \
+    put_total(p, TOTAL_##field, name, labels, help);
 #include "../config/metrics.def"
 #undef COUNTER
 #undef GAUGE
 #undef STEPS
 #undef HISTOGRAM
 #undef REASONS
+#undef TOTAL
     put_process(p);
     if (fclose(p->to) == 0 && *out) return RC_OK;
     free(*out);

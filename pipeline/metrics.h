@@ -7,6 +7,7 @@
  * Memory   All taken at metrics_new; metrics_write allocates in the reader.
  * Threads  metrics_add to metrics_phase: the worker's thread.
  *          metrics_new, metrics_set_model: before the reader starts.
+ *          metrics_count: any thread, where no event passes.
  *          metrics_write, metrics_health: any thread. */
 #ifndef MILLRACE_METRICS_H
 #define MILLRACE_METRICS_H
@@ -32,6 +33,7 @@ const char *step_name(enum step s);
 #define STEPS(name, help)
 #define HISTOGRAM(field, name, help)
 #define REASONS(name, help)
+#define TOTAL(field, name, labels, help)
 
 enum metrics_counter {
 #undef COUNTER
@@ -57,11 +59,18 @@ enum metrics_histogram {
 #define HISTOGRAM(field, name, help)
     HISTOGRAMS
 };
+enum metrics_process_total {
+#undef TOTAL
+#define TOTAL(field, name, labels, help) TOTAL_##field,
+#include "../config/metrics.def"
+    TOTALS
+};
 #undef COUNTER
 #undef GAUGE
 #undef STEPS
 #undef HISTOGRAM
 #undef REASONS
+#undef TOTAL
 
 /* What a worker is doing, for /readyz. */
 enum worker_phase {
@@ -118,6 +127,9 @@ static inline void metrics_gauge(struct worker_metrics *m, enum metrics_gauge g,
 {
     atomic_store_explicit(&m->gauges[g], value, memory_order_relaxed);
 }
+
+/* Of the whole process; may be called by several threads at once. */
+void metrics_count(struct metrics *m, enum metrics_process_total t);
 
 void metrics_dead_letter(struct worker_metrics *m, enum bad_reason reason);
 

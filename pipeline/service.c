@@ -174,6 +174,7 @@ static enum rc open_parts(struct service *s, struct err *e)
         .keep_ms = (uint64_t)c->state_keep,
     };
     struct admin_options admin = {.listen = c->admin_listen,
+                                  .token = c->admin_token,
                                   .quiet_s_max = QUIET_S_MAX};
 
     TRY(schema_read(&s->reader, c->input_schema, e));
@@ -267,8 +268,8 @@ void service_close(struct service *s)
     if (!s) return;
     for (uint32_t i = 0; s->seats && i < s->workers; i++)
         assert(!s->seats[i].started);
+    if (s->admin) admin_stop(s->admin); /* its actions use all the rest */
     free(s->seats);
-    if (s->admin) admin_stop(s->admin);
     if (s->metrics) metrics_free(s->metrics);
     if (s->store) store_close(s->store);
     if (s->model) model_free(s->model);

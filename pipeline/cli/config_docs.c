@@ -121,11 +121,14 @@ void config_docs_metrics(FILE *to)
 #define HISTOGRAM(field, name, help)                                           \
     put_metric(to, name, "histogram", "", "", help);
 #define REASONS(name, help) put_metric(to, name, "counter", "", "reason", help);
+#define TOTAL(field, name, labels, help)                                       \
+    put_metric(to, name, "counter", labels, "", help);
 #include "../config/metrics.def"
 #undef COUNTER
 #undef GAUGE
 #undef STEPS
 #undef HISTOGRAM
 #undef REASONS
+#undef TOTAL
     put_lists(to);
 }

@@ -195,6 +195,9 @@ static void test_each_fault(void **state)
     expect_fault("kafka.consumer.enable.auto.commit = true\n", "cannot", "I1");
     expect_fault("kafka. = x\n", "kafka.", "names no property");
     expect_fault("role.user =\n", "role.user", "needs a user");
+    expect_fault("admin.token = short\n", "admin.token has 5 bytes",
+                 "16 to 255");
+    expect_fault("admin.token = 0123456789 abcdef\n", "admin.token", "ASCII");
     expect_fault("recommend.when = types\nrole.type = t\n", "test.conf:1",
                  "recommend.types");
 }
@@ -312,6 +315,7 @@ static void test_secret_keys(void **state)
 {
     (void)state;
     assert_true(config_is_secret("sasl.password"));
+    assert_true(config_is_secret("admin.token"));
     assert_true(config_is_secret("consumer.ssl.key.pem"));
     assert_true(config_is_secret("sasl.jaas.config"));
     assert_true(config_is_secret("sasl.oauthbearer.client.secret"));

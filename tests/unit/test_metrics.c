@@ -126,6 +126,7 @@ static void test_counts_reach_the_page(void **state)
     metrics_total(b, COUNT_events, 100);
     metrics_gauge(b, GAUGE_lag_seconds, 1.5);
     metrics_add(a, COUNT_commits_aborted, 3);
+    metrics_count(m, TOTAL_admin_refused);
     metrics_dead_letter(a, BAD_BYTES);
     metrics_dead_letter(b, BAD_BYTES);
     metrics_dead_letter(b, BAD_USER);
@@ -139,6 +140,7 @@ static void test_counts_reach_the_page(void **state)
         value_of(page, "millrace_dead_letters_total{reason=\"bytes\"}") == 2);
     assert_true(
         value_of(page, "millrace_dead_letters_total{reason=\"user\"}") == 1);
+    assert_true(value_of(page, "millrace_admin_refused_total") == 1);
     assert_true(value_of(page, "process_resident_memory_bytes") > 1e5);
     assert_true(value_of(page, "process_start_time_seconds") > 1.5e9);
     assert_null(strstr(page, "reason=\"none\""));
