@@ -53,6 +53,8 @@ struct event {
     enum bad_reason bad;
     const char *detail; /* lent text; NULL when not bad */
     bool fold;          /* already committed: apply it, give no output */
+    bool forget;        /* a null value: the user named by the key goes; only
+                           user is set */
     bool recommend;     /* policy: make a list for this event */
     struct slice user, item, event_id, text;
     int64_t time_ms;        /* position when past.flags has PAST_NO_TIME */

@@ -300,15 +300,25 @@ static bool text_id(struct work *w, const struct role *r, const char *detail,
     return true;
 }
 
-static bool set_user(struct work *w)
+static bool take_user(struct work *w, struct slice user, const char *none)
 {
-    struct slice user = id_text(w->m, &w->m->user);
-    if (user.len == 0) return fault(w, BAD_USER, "no user");
+    if (user.len == 0) return fault(w, BAD_USER, none);
     if (user.len > w->m->config->user_bytes_max)
         return fault(w, BAD_USER, "the user id is longer than user.bytes.max");
     if (!utf8_valid(user)) return fault(w, BAD_TEXT, "user is not UTF-8");
     w->ev->user = user;
     return true;
+}
+
+static bool set_user(struct work *w)
+{
+    return take_user(w, id_text(w->m, &w->m->user), "no user");
+}
+
+static bool set_forgotten(struct work *w)
+{
+    w->ev->forget = true;
+    return take_user(w, w->r->key, "neither a value nor a key");
 }
 
 static bool set_ids(struct work *w)
@@ -429,6 +439,7 @@ static bool decode(struct work *w)
 static bool event_fill(struct work *w)
 {
     w->m->decoded = false;
+    if (!w->r->value.ptr) return set_forgotten(w);
     if (!decode(w)) return false;
     if (!starts_find(w->m)) return fault(w, BAD_USER, "the event is null");
     if (!set_user(w) || !set_ids(w) || !set_time(w) || !set_amount(w) ||

@@ -5,6 +5,8 @@
  * its bytes. Decodes plain Avro or Confluent-framed messages (magic byte 0,
  * schema id u32be, resolved by schemas.dir/ID.avsc).
  *
+ * Forget   A record without a value (Kafka's null, not an empty one) has no
+ *          event: it says that the user who is its key shall be forgotten.
  * Ids      Numbers become their decimal text, so that "42" and 42 agree; a
  *          fixed becomes hexadecimal; other bytes must be UTF-8.
  * Memory   Slices of an event point into its message, or into the mapping,

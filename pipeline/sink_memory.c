@@ -47,6 +47,8 @@ static bool keep(struct sink_memory *k, const struct message *in)
     out->value = arena_copy(&k->bytes, in->value);
     if (!out->key.ptr || !out->value.ptr || !keep_headers(k, in, out))
         return false;
+    /* None is not the same as an empty one. */
+    if (!in->value.ptr) out->value = in->value;
     k->sent++;
     return true;
 }

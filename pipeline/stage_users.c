@@ -185,6 +185,16 @@ static void gather_list(struct stage_users *s, struct batch *b, uint32_t i)
     };
 }
 
+/* Events before it in this batch keep the row that they were applied to;
+ * later ones go to the new one. */
+static void forget_user(struct state *st, struct batch *b, uint32_t i)
+{
+    struct user_state *old = b->users[i];
+    struct user_state *fresh = state_forget(st, old, b->records[i].offset);
+    for (uint32_t k = i; fresh != old && k < b->count; k++)
+        if (b->users[k] == old) b->users[k] = fresh;
+}
+
 static void apply_event(struct stage_users *s, struct state *st,
                         struct batch *b, uint32_t i)
 {
@@ -216,8 +226,14 @@ void stage_users_apply(struct stage_users *s, struct state *st, struct batch *b)
     s->past_used = 0;
     s->request_count = 0;
     s->list_count = 0;
-    for (uint32_t i = 0; i < b->count; i++)
-        if (b->events[i].bad == BAD_NONE) apply_event(s, st, b, i);
+    for (uint32_t i = 0; i < b->count; i++) {
+        const struct event *ev = &b->events[i];
+        if (ev->bad != BAD_NONE) continue;
+        if (ev->forget)
+            forget_user(st, b, i);
+        else
+            apply_event(s, st, b, i);
+    }
 }
 
 /* --- rows -> scores and lists ------------------------------------------- */

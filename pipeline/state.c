@@ -81,6 +81,7 @@ enum rc state_new(struct state **out, struct store *store,
 void state_free(struct state *st)
 {
     if (!st) return;
+    state_drop_leaving(st);
     for (uint64_t i = 0; st->table && i < st->table_size; i++)
         while (st->table[i])
             state_drop_row(st, st->table[i]);
@@ -230,9 +231,9 @@ static struct user_state *row_new(struct state *st, struct partition *p,
     return us;
 }
 
+/* A row that is in no table and in no list. */
 static void row_free(struct state *st, struct user_state *us)
 {
-    table_remove(st, us);
     if (us->context) st->options.forget(st->options.scorer, &us->context);
     history_fini(&st->options.history, &us->history);
     windows_free(&st->options.windows, us->windows);
@@ -242,13 +243,23 @@ static void row_free(struct state *st, struct user_state *us)
 void state_drop_row(struct state *st, struct user_state *us)
 {
     list_leave(st, us);
+    table_remove(st, us);
     row_free(st, us);
+}
+
+void state_drop_leaving(struct state *st)
+{
+    while (st->leaving) {
+        struct user_state *us = st->leaving;
+        st->leaving = us->hash_next;
+        row_free(st, us);
+    }
 }
 
 void state_row_written(struct state *st, struct user_state *us)
 {
     list_leave(st, us);
-    us->dirty = false;
+    us->dirty = us->forgotten = false;
     list_append(&st->clean_oldest, &st->clean_newest, us);
 }
 
@@ -375,6 +386,7 @@ static enum rc load_all(struct state *st, struct err *e)
 
 static void begin_batch(struct state *st)
 {
+    state_drop_leaving(st);
     st->batch_number++;
     st->now_ms = state_clock_ms();
     trim(st);
@@ -428,6 +440,45 @@ void state_touched(struct state *st, struct user_state *us, int64_t offset)
     ps->dirty_rows++;
     st->dirty_rows++;
     st->dirty_bytes += bytes;
+}
+
+/* Takes us out of its list and puts fresh where it stood: what the store
+ * lacks of a dirty row is as old as before. */
+static void list_replace(struct user_state *us, struct user_state *fresh,
+                         struct user_state **oldest, struct user_state **newest)
+{
+    fresh->older = us->older;
+    fresh->newer = us->newer;
+    *(us->older ? &us->older->newer : oldest) = fresh;
+    *(us->newer ? &us->newer->older : newest) = fresh;
+    us->older = us->newer = NULL;
+}
+
+struct user_state *state_forget(struct state *st, struct user_state *us,
+                                int64_t offset)
+{
+    struct partition_store *ps = us->partition->store;
+    struct user_state *fresh;
+    bool empty = us->history.events_total == 0 && !us->dirty;
+    if (empty || offset <= us->history.applied_offset) return us;
+    table_remove(st, us);
+    fresh =
+        row_new(st, us->partition, us->hash, slice_of(us->key, us->key_len));
+    fresh->used_batch = us->used_batch;
+    fresh->dirty = us->dirty;
+    fresh->dirty_since = us->dirty_since;
+    fresh->dirty_at_ms = us->dirty_at_ms;
+    fresh->bytes = us->bytes;
+    fresh->forgotten = true;
+    fresh->history.applied_offset = offset;
+    if (us->dirty)
+        list_replace(us, fresh, &ps->dirty_oldest, &ps->dirty_newest);
+    else
+        list_replace(us, fresh, &st->clean_oldest, &st->clean_newest);
+    us->hash_next = st->leaving;
+    st->leaving = us;
+    state_touched(st, fresh, offset);
+    return fresh;
 }
 
 bool state_full(const struct state *st)

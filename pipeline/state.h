@@ -7,6 +7,10 @@
  *          checkpoint is right for all of them (I3).
  * Family   One column family per stage, topic and partition (store.h); it is
  *          kept at revocation and dropped after state.keep unowned.
+ * Forget   A forgotten user's row is replaced by an empty one that takes its
+ *          place among the dirty rows; the old one lives on, in no table,
+ *          until the batch that scores with it is over. When the empty row is
+ *          written the store has none any more.
  * Memory   Rows in memory are bounded by state.cache: clean ones are
  *          dropped, least recently used first. Dirty ones stay; when they
  *          fill half of the cache, state_full tells the worker to commit.
@@ -33,6 +37,7 @@ struct user_state {
     uint32_t key_len;
     /* The rest belongs to state.c. */
     bool dirty, loading;
+    bool forgotten;      /* what the store has of it is to be erased */
     int64_t dirty_since; /* oldest offset not in the store */
     int64_t dirty_at_ms; /* by the wall clock: when to write it */
     size_t bytes;        /* of memory, when last touched */
@@ -116,6 +121,12 @@ enum rc state_peek(struct state *st, struct partition *p, struct slice user,
 
 /* The worker applied an event to this row. */
 void state_touched(struct state *st, struct user_state *us, int64_t offset);
+
+/* The log says at offset that this user is to be forgotten: an empty row in
+ * its place, which later events of the batch must use. The row itself where
+ * there is nothing to forget, or the row holds that offset already (I3). */
+struct user_state *state_forget(struct state *st, struct user_state *us,
+                                int64_t offset) MUST_USE;
 
 /* The commit succeeded: next becomes committed for every partition that is
  * not folding below it. */

@@ -32,6 +32,7 @@ struct state {
     struct user_state *clean_oldest, *clean_newest;
     uint64_t dirty_rows;
     size_t dirty_bytes;
+    struct user_state *leaving; /* forgotten in this batch, by hash_next */
     uint64_t batch_number;
     int64_t now_ms;           /* as of the last recall or checkpoint */
     int64_t checkpoint_at_ms; /* when the last slice was written */
@@ -51,6 +52,8 @@ int64_t state_clock_ms(void);
 
 /* Takes the row out of memory; neither list holds it any more after. */
 void state_drop_row(struct state *st, struct user_state *us);
+/* Frees rows that were forgotten; the batch that held them is over. */
+void state_drop_leaving(struct state *st);
 /* The row is in the store: from the dirty list to the clean one. */
 void state_row_written(struct state *st, struct user_state *us);
 

@@ -194,7 +194,11 @@ static enum rc write_row(struct state *st, struct user_state *us, struct err *e)
     const struct history_shape *hs = &st->options.history;
     const struct windows_shape *ws = &st->options.windows;
     struct slice user = slice_of(us->key, us->key_len);
+    struct family *f = us->partition->store->family;
     size_t size = user_row_encoded_size(hs, ws, &us->history, us->windows);
+    if (us->forgotten)
+        store_writes_forget(st->writes, f, user, us->history.applied_offset);
+    if (us->history.events_total == 0) return RC_OK; /* and so has no row */
     if (size > st->row_bytes_max) {
         free(st->row_bytes);
         st->row_bytes_max = 2 * size;
@@ -205,8 +209,7 @@ static enum rc write_row(struct state *st, struct user_state *us, struct err *e)
     }
     (void)user_row_encode(hs, ws, user, &us->history, us->windows,
                           st->row_bytes);
-    store_writes_row(st->writes, us->partition->store->family, user,
-                     slice_of(st->row_bytes, size));
+    store_writes_row(st->writes, f, user, slice_of(st->row_bytes, size));
     return RC_OK;
 }
 
@@ -308,12 +311,14 @@ static void rewind_partition(struct state *st, struct partition *p)
 
 void state_rewind(struct state *st)
 {
+    state_drop_leaving(st);
     for (uint32_t i = 0; i < st->partition_count; i++)
         rewind_partition(st, st->partitions[i]);
 }
 
 static void drop_rows_of(struct state *st, const struct partition *p)
 {
+    state_drop_leaving(st);
     for (uint64_t i = 0; i < st->table_size; i++)
         for (struct user_state *us = st->table[i], *next; us; us = next) {
             next = us->hash_next;

@@ -1,4 +1,4 @@
-/* store.c - see store.h. The only file that knows RocksDB.
+/* store.c - see store.h. RocksDB is known here and in store_erase.c alone.
  *
  * Traps    An errptr must be NULL before each call; handles go before the
  *          database; its log is pinned by the quietest family unless
@@ -17,18 +17,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <rocksdb/c.h>
-#include <xxhash.h>
-
-#include "bytes.h"
 #include "log.h"
+#include "store_inside.h"
 
 enum {
-    META_VERSION = 1,
-    META_BYTES_MAX = 2 * STORE_TEXT_MAX + 64,
-    PATH_MAX_BYTES = 1024,
-    KEY_BYTES_MAX = 4096 + 1, /* 'u' and the longest user.bytes.max */
-    INSTANCE_CHARS = 12,
     ACQUIRE_WAIT_MS = 2000,
     WAL_BYTES_MIN = 16 << 20,
     OPEN_FILES_MAX = 256,
@@ -38,31 +30,6 @@ enum {
     INFO_LOG_FILES = 2,
     INFO_LOG_LEVEL = 2, /* warnings */
 };
-static const char META_KEY[] = "m";
-
-struct family {
-    char *name;
-    rocksdb_column_family_handle_t *handle;
-    bool held;
-    struct family *next;
-};
-
-struct store {
-    rocksdb_t *db;
-    rocksdb_options_t *options;
-    rocksdb_readoptions_t *reading;
-    rocksdb_writeoptions_t *writing;
-    rocksdb_cache_t *cache;
-    rocksdb_column_family_handle_t *default_family; /* empty */
-    struct family *families;
-    pthread_mutex_t mutex; /* families, and who holds them */
-    pthread_cond_t released;
-    char dir[PATH_MAX_BYTES];
-    char instance[INSTANCE_CHARS + 1];
-    uint64_t keep_ms;
-    bool read_only;
-};
-
 int64_t store_now_ms(void)
 {
     struct timespec t;
@@ -70,9 +37,8 @@ int64_t store_now_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* Turns RocksDB's error into ours and frees it; doing: "reading rows". */
-static enum rc store_error(const struct store *s, const char *doing,
-                           char *error, struct err *e)
+enum rc store_error(const struct store *s, const char *doing, char *error,
+                    struct err *e)
 {
     bool locked = strstr(error, "/LOCK") != NULL; /* the file's name */
     bool full = strstr(error, "No space left") != NULL;
@@ -193,6 +159,9 @@ static void set_options(struct store *s, size_t memory_bytes)
     rocksdb_options_set_write_buffer_size(o, memory_bytes / 4);
     rocksdb_options_set_arena_block_size(o, ARENA_BLOCK_BYTES);
     rocksdb_options_set_max_total_wal_size(o, wal_bytes);
+    /* Written anew with every change: the list of files names their first
+     * and last key, and a forgotten user shall not stay in its history. */
+    rocksdb_options_set_max_manifest_file_size(o, 1);
     rocksdb_options_set_max_open_files(o, OPEN_FILES_MAX);
     rocksdb_options_set_compression(o, rocksdb_lz4_compression);
     rocksdb_options_set_level_compaction_dynamic_level_bytes(o, 1);
@@ -274,6 +243,7 @@ enum rc store_open(struct store **out, const struct store_options *o,
     if (!s) return ERR(e, RC_STOP, "state: no memory");
     (void)pthread_mutex_init(&s->mutex, NULL);
     (void)pthread_cond_init(&s->released, NULL);
+    (void)pthread_cond_init(&s->asked, NULL);
     s->keep_ms = o->keep_ms;
     s->read_only = o->read_only;
     set_options(s, o->memory_bytes);
@@ -284,6 +254,7 @@ enum rc store_open(struct store **out, const struct store_options *o,
     if (rc == RC_OK) rc = open_database(s, e);
     if (rc == RC_OK) rc = instance_make(s, e);
     if (rc == RC_OK && !s->read_only) rc = sweep(s, true, e);
+    if (rc == RC_OK && !s->read_only) rc = eraser_start(s, e);
     if (rc != RC_OK) {
         store_close(s);
         return rc;
@@ -295,9 +266,10 @@ enum rc store_open(struct store **out, const struct store_options *o,
 void store_close(struct store *s)
 {
     if (!s) return;
+    eraser_stop(s);
     while (s->families) {
         struct family *f = s->families;
-        assert(!f->held);
+        assert(!f->held && f->lent == 0);
         s->families = f->next;
         rocksdb_column_family_handle_destroy(f->handle);
         free(f->name);
@@ -311,6 +283,7 @@ void store_close(struct store *s)
     rocksdb_options_destroy(s->options);
     rocksdb_cache_destroy(s->cache);
     (void)pthread_cond_destroy(&s->released);
+    (void)pthread_cond_destroy(&s->asked);
     (void)pthread_mutex_destroy(&s->mutex);
     free(s);
 }
@@ -321,59 +294,6 @@ const char *store_instance(const struct store *s)
 }
 
 /* --- metadata ---------------------------------------------------------- */
-
-static uint8_t *put_text(uint8_t *to, const char *text)
-{
-    struct slice s = slice_str(text);
-    return put_bytes(put_u32(to, (uint32_t)s.len), s);
-}
-
-static size_t meta_encode(const struct family_meta *m, uint8_t *out)
-{
-    uint8_t *to = put_u8(out, META_VERSION);
-    to = put_text(to, m->cluster_id);
-    to = put_text(to, m->shape);
-    to = put_u32(to, m->partitions);
-    to = put_i64(to, m->checkpoint);
-    to = put_i64(to, m->applied);
-    to = put_i64(to, m->released_ms);
-    to = put_u64(to, XXH3_64bits(out, (size_t)(to - out)));
-    return (size_t)(to - out);
-}
-
-static void read_text(struct reader *r, char *out)
-{
-    struct slice s = read_bytes(r, read_u32(r));
-    if (s.len >= STORE_TEXT_MAX) r->bad = true;
-    if (r->bad) return;
-    if (s.len) memcpy(out, s.ptr, s.len);
-    out[s.len] = '\0';
-}
-
-static enum rc meta_decode(struct family_meta *m, const char *family,
-                           struct slice in, struct err *e)
-{
-    struct reader r = reader_of(in);
-    uint8_t version = read_u8(&r);
-    *m = (struct family_meta){0};
-    if (!r.bad && version != META_VERSION)
-        return ERR(e, RC_STOP,
-                   "state of %s: written by version %d, this build reads %d",
-                   family, version, META_VERSION);
-    read_text(&r, m->cluster_id);
-    read_text(&r, m->shape);
-    m->partitions = read_u32(&r);
-    m->checkpoint = read_i64(&r);
-    m->applied = read_i64(&r);
-    m->released_ms = read_i64(&r);
-    if (r.bad || read_u64(&r) != XXH3_64bits(in.ptr, in.len - 8) ||
-        !reader_done(&r))
-        return ERR(e, RC_STOP,
-                   "state of %s: its metadata is damaged; `millrace reset` "
-                   "builds the state anew from the log",
-                   family);
-    return RC_OK;
-}
 
 static enum rc meta_get(struct store *s, const struct family *f,
                         struct family_meta *meta, bool *found, struct err *e)
@@ -387,7 +307,7 @@ static enum rc meta_get(struct store *s, const struct family *f,
                            &error);
     if (error) return store_error(s, "reading metadata", error, e);
     if (!value) return RC_OK;
-    rc = meta_decode(meta, f->name, slice_of(value, size), e);
+    rc = family_meta_decode(meta, f->name, slice_of(value, size), e);
     *found = rc == RC_OK;
     rocksdb_free(value);
     return rc;
@@ -396,8 +316,8 @@ static enum rc meta_get(struct store *s, const struct family *f,
 enum rc store_put_meta(struct store *s, struct family *f,
                        const struct family_meta *meta, struct err *e)
 {
-    uint8_t bytes[META_BYTES_MAX];
-    size_t size = meta_encode(meta, bytes);
+    uint8_t bytes[FAMILY_META_BYTES_MAX];
+    size_t size = family_meta_encode(meta, bytes);
     char *error = NULL;
     rocksdb_put_cf(s->db, s->writing, f->handle, META_KEY, 1,
                    (const char *)bytes, size, &error);
@@ -449,7 +369,7 @@ static enum rc sweep(struct store *s, bool opening, struct err *e)
         struct family_meta meta;
         bool found;
         next = f->next;
-        if (f->held) continue;
+        if (f->held || f->lent > 0) continue;
         TRY(meta_get(s, f, &meta, &found, e));
         if (!found) continue;
         if (meta.released_ms == 0 && opening) {
@@ -501,6 +421,7 @@ static enum rc acquire_locked(struct store *s, const char *name,
         f = s->families;
     }
     TRY(meta_get(s, f, meta, found, e));
+    TRY(eraser_look(s, f, e));
     f->held = true;
     *out = f;
     return sweep(s, false, e);
@@ -536,7 +457,7 @@ enum rc store_drop(struct store *s, const char *name, struct err *e)
     enum rc rc = RC_OK;
     (void)pthread_mutex_lock(&s->mutex);
     f = family_find(s, name);
-    if (f && f->held)
+    if (f && (f->held || f->lent > 0))
         rc = ERR(e, RC_STOP, "state of %s: it is in use", name);
     else if (f)
         rc = family_remove(s, f, e);
@@ -678,10 +599,6 @@ enum rc store_get(struct store *s, struct family *f, struct store_reads *r,
     return store_error(s, "reading rows", first_error, e);
 }
 
-struct store_writes {
-    rocksdb_writebatch_t *batch;
-};
-
 struct store_writes *store_writes_new(void)
 {
     struct store_writes *w = calloc(1, sizeof *w);
@@ -693,6 +610,7 @@ struct store_writes *store_writes_new(void)
 void store_writes_free(struct store_writes *w)
 {
     if (!w) return;
+    eraser_take(NULL, w, false);
     rocksdb_writebatch_destroy(w->batch);
     free(w);
 }
@@ -711,13 +629,14 @@ void store_writes_row(struct store_writes *w, struct family *f,
 enum rc store_write(struct store *s, struct store_writes *w, struct family *f,
                     const struct family_meta *meta, struct err *e)
 {
-    uint8_t bytes[META_BYTES_MAX];
-    size_t size = meta_encode(meta, bytes);
+    uint8_t bytes[FAMILY_META_BYTES_MAX];
+    size_t size = family_meta_encode(meta, bytes);
     char *error = NULL;
     rocksdb_writebatch_put_cf(w->batch, f->handle, META_KEY, 1,
                               (const char *)bytes, size);
     rocksdb_write(s->db, s->writing, w->batch, &error);
     rocksdb_writebatch_clear(w->batch);
+    eraser_take(s, w, !error);
     return error ? store_error(s, "writing rows", error, e) : RC_OK;
 }
 

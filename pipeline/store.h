@@ -1,4 +1,4 @@
-/* store.h - the RocksDB of a process: every call of RocksDB is in store.c.
+/* store.h - the RocksDB of a process: every call of RocksDB is in store*.c.
  *
  * Layout   dir/instance      this instance's id, made once
  *          dir/rocksdb       one database; a column family "STAGE/TOPIC/N"
@@ -9,16 +9,19 @@
  * Log      RocksDB's own log is written but not forced to disk: a process
  *          that dies loses nothing, a machine that dies loses the newest
  *          checkpoints, in order. The store may lag, it never leads (I2).
+ * Erase    A deleted row is still in RocksDB's files until they are merged.
+ *          For a forgotten one that is done soon after, by a thread of the
+ *          store: its key range is compacted, and what logs hold of it is
+ *          flushed. What a crash left undone is done at the next start.
  * Threads  store: any thread. A family belongs to one worker at a time;
  *          acquire and release hand it over under the store's one mutex,
  *          which no step of the event path takes. */
 #ifndef MILLRACE_STORE_H
 #define MILLRACE_STORE_H
 
-#include "err.h"
-#include "slice.h"
+#include "family_meta.h"
 
-enum { STORE_NAME_MAX = 512, STORE_TEXT_MAX = 256 };
+enum { STORE_NAME_MAX = 512 };
 
 struct store;
 struct store_options {
@@ -38,17 +41,6 @@ store_instance(const struct store *s); /* "" when read-only and none */
 enum rc store_family_name(char out[STORE_NAME_MAX], const char *stage,
                           const char *topic, int32_t partition,
                           struct err *e) MUST_USE;
-
-/* Where a family's rows stand. One without rows may leave cluster_id and
- * shape empty: its first owner fills them in. */
-struct family_meta {
-    char cluster_id[STORE_TEXT_MAX];
-    char shape[STORE_TEXT_MAX]; /* of the rows: the options that made them */
-    uint32_t partitions;
-    int64_t checkpoint;  /* every event before it is in the rows */
-    int64_t applied;     /* no row holds an event at or after it */
-    int64_t released_ms; /* wall clock, since when nobody owns it; 0: owned */
-};
 
 /* The wall clock of released_ms. */
 int64_t store_now_ms(void);
@@ -79,6 +71,10 @@ struct store_writes *store_writes_new(void);
 void store_writes_free(struct store_writes *w);
 void store_writes_row(struct store_writes *w, struct family *f,
                       struct slice key, struct slice row);
+/* No row any more, because of the record at offset; its bytes will be erased
+ * from the files. A row may follow. */
+void store_writes_forget(struct store_writes *w, struct family *f,
+                         struct slice key, int64_t offset);
 enum rc store_write(struct store *s, struct store_writes *w, struct family *f,
                     const struct family_meta *meta, struct err *e) MUST_USE;
 
@@ -96,6 +92,10 @@ enum rc store_each_row(struct store *s, const char *name, store_row_fn *fn,
  * none. Copied: the caller frees it. */
 enum rc store_find_row(struct store *s, const char *name, struct slice user,
                        uint8_t **row, size_t *size, struct err *e) MUST_USE;
+/* Up to which offset rows were forgotten, and up to which the bytes of those
+ * are gone from the files as well. -1: none yet. */
+enum rc store_forgotten(struct store *s, const char *name, int64_t *forgotten,
+                        int64_t *erased, struct err *e) MUST_USE;
 enum rc store_drop(struct store *s, const char *name, struct err *e) MUST_USE;
 /* Drops every family of a stage and topic, and counts them. */
 enum rc store_drop_topic(struct store *s, const char *stage, const char *topic,

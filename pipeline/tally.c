@@ -41,13 +41,17 @@ void tally_batch(struct worker_metrics *m, const char *topic,
                  const struct batch *b, bool finite)
 {
     uint64_t folded = 0, scored = 0, repeated = 0, lists = 0, flagged = 0,
-             late = 0, tiled = 0, bytes = 0;
+             late = 0, tiled = 0, forgotten = 0, bytes = 0;
     for (uint32_t i = 0; i < b->count; i++) {
         const struct event *ev = &b->events[i];
         const struct outcome *o = &b->outcomes[i];
         bytes += b->records[i].value.len;
         if (ev->bad != BAD_NONE) {
             if (!ev->fold) tally_bad(m, topic, &b->records[i], ev);
+            continue;
+        }
+        if (ev->forget) {
+            forgotten += !ev->fold;
             continue;
         }
         folded += o->applied && ev->fold;
@@ -65,6 +69,7 @@ void tally_batch(struct worker_metrics *m, const char *topic,
     metrics_add(m, COUNT_events_repeated, repeated);
     metrics_add(m, COUNT_events_late, late);
     metrics_add(m, COUNT_users_tiled, tiled);
+    metrics_add(m, COUNT_users_forgotten, forgotten);
     metrics_add(m, COUNT_outputs_fraud, scored);
     metrics_add(m, COUNT_outputs_recommendations, lists);
     metrics_add(m, COUNT_outputs_flagged, flagged);

@@ -288,6 +288,29 @@ static void test_every_truncation(void **state)
     fixture_close(&f);
 }
 
+/* No value is not an empty one: it names a user to be forgotten. */
+static void test_tombstones(void **state)
+{
+    struct fixture f = {.config = config_make()};
+    struct batch *b = &f.batch;
+    (void)state;
+    fixture_open(&f, SCHEMA);
+    b->count = 3;
+    b->records[0] = (struct record){.key = slice_str("anna")};
+    b->records[1] = (struct record){.key = slice_str("anna"),
+                                    .value = slice_of(g_bytes, 0)};
+    b->records[2] = (struct record){.key = slice_str("seventeen letters")};
+    event_decode(f.mapping, b);
+    assert_int_equal(b->events[0].bad, BAD_NONE);
+    assert_true(b->events[0].forget);
+    expect_slice(b->events[0].user, "anna");
+    assert_null(mapping_tape(f.mapping));
+    assert_int_equal(b->events[1].bad, BAD_BYTES);
+    assert_false(b->events[1].forget);
+    assert_int_equal(b->events[2].bad, BAD_USER);
+    fixture_close(&f);
+}
+
 /* A bad message says nothing about its neighbours (I6). */
 static void test_neighbours(void **state)
 {
@@ -651,6 +674,7 @@ int main(void)
         cmocka_unit_test(test_bad_values),
         cmocka_unit_test(test_future),
         cmocka_unit_test(test_every_truncation),
+        cmocka_unit_test(test_tombstones),
         cmocka_unit_test(test_neighbours),
         cmocka_unit_test(test_no_time),
         cmocka_unit_test(test_refused_at_start),

@@ -47,6 +47,7 @@ struct rig {
     struct partition *p;
     struct batch b;
     uint32_t users;
+    bool forgets; /* the log has tombstones */
     char names[BATCH][32];
     struct partition_log log;
     struct state_options options;
@@ -63,6 +64,7 @@ static void event_of(struct rig *r, int64_t offset, uint32_t slot,
                    (unsigned long long)user);
     *ev = (struct event){.user = slice_str(r->names[slot])};
     if (draw(11, (uint64_t)offset, 2) % 23 == 0) ev->bad = BAD_BYTES;
+    ev->forget = r->forgets && draw(11, (uint64_t)offset, 6) % 29 == 0;
     ev->past = (struct past_event){
         .time_ms =
             offset * 1000 - (int64_t)(draw(11, (uint64_t)offset, 3) % 4000),
@@ -136,6 +138,14 @@ static void rig_fini(struct rig *r)
     batch_fini(&r->b);
 }
 
+static void rig_forget(struct rig *r, uint32_t i)
+{
+    struct user_state *old = r->b.users[i];
+    struct user_state *fresh = state_forget(r->st, old, r->p->next + i);
+    for (uint32_t k = i; k < r->b.count; k++)
+        if (r->b.users[k] == old) r->b.users[k] = fresh;
+}
+
 /* Events [p->next, p->next + count) through recall and apply. */
 static void rig_apply(struct rig *r, uint32_t count)
 {
@@ -152,6 +162,10 @@ static void rig_apply(struct rig *r, uint32_t count)
         struct past_event *past = &r->b.events[i].past;
         int64_t offset = r->p->next + i;
         if (!us) continue;
+        if (r->b.events[i].forget) {
+            rig_forget(r, i);
+            continue;
+        }
         if (!history_apply(state_history_shape(r->st), &us->history, offset,
                            past))
             continue;
@@ -218,6 +232,7 @@ static void assert_folded(struct rig *r, int64_t end)
     struct rig whole;
     rig_init(&whole, NULL);
     whole.users = r->users;
+    whole.forgets = r->forgets;
     rig_open(&whole);
     rig_run(&whole, end, false);
     assert_int_equal(r->p->next, end);
@@ -276,12 +291,13 @@ static void assert_refused(struct rig *r, const char *words)
 
 /* A crash at any point: the copy of the folder folds to the same bytes, and
  * its checkpoint is at or before what was committed (I2, I3). */
-static void test_a_crash_anywhere_folds_to_the_same(void **state)
+static void crash_anywhere(void **state, bool forgets)
 {
     struct rig r, after;
     char copy[300];
     (void)snprintf(copy, sizeof copy, "%s-copy", (char *)*state);
     rig_init(&r, *state);
+    r.forgets = forgets;
     rig_open(&r);
     for (int crash = 0; crash < 8; crash++) {
         rig_run(&r, 150 + 200 * crash, true);
@@ -290,6 +306,7 @@ static void test_a_crash_anywhere_folds_to_the_same(void **state)
         shell("cp -r '%s' '%s'", *state, copy);
         rig_init(&after, copy);
         after.log = r.log;
+        after.forgets = forgets;
         rig_open(&after);
         assert_true(after.p->next <= after.p->committed);
         assert_int_equal(after.p->committed, r.p->committed);
@@ -301,10 +318,21 @@ static void test_a_crash_anywhere_folds_to_the_same(void **state)
     rig_fini(&r);
 }
 
+static void test_a_crash_anywhere_folds_to_the_same(void **state)
+{
+    crash_anywhere(state, false);
+}
+
+static void test_forgetting_is_part_of_the_fold(void **state)
+{
+    crash_anywhere(state, true);
+}
+
 static void test_applying_twice_does_nothing(void **state)
 {
     struct rig r;
     rig_init(&r, *state);
+    r.forgets = true;
     rig_open(&r);
     rig_run(&r, 500, true);
     rig_checkpoint_all(&r);
@@ -361,6 +389,7 @@ static void test_rewind(void **state)
 {
     struct rig r;
     rig_init(&r, *state);
+    r.forgets = true;
     rig_open(&r);
     rig_run(&r, 300, true);
     for (int i = 0; i < 5; i++) {
@@ -390,6 +419,181 @@ static void test_rewind_without_a_store(void **state)
     assert_true(r.p->next <= 1); /* offset 0 may be a bad event */
     rig_run(&r, 400, true);
     assert_folded(&r, 400);
+    rig_fini(&r);
+}
+
+/* --- forgetting -------------------------------------------------------- */
+
+static uint32_t kept_events(struct rig *r, const char *user)
+{
+    struct user_state *us;
+    if (state_peek(r->st, r->p, slice_str(user), &us, &r->e) != RC_OK)
+        fail_msg("%s", r->e.text);
+    return us ? us->history.count : 0;
+}
+
+/* A batch of events of one user; the last may forget it. */
+static void apply_of(struct rig *r, const char *user, uint32_t count,
+                     bool forget)
+{
+    float row[FEATURES_MAX];
+    batch_reset(&r->b);
+    r->b.count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        r->b.partitions[i] = r->p;
+        event_of(r, r->p->next + i, i, &r->b.events[i]);
+        r->b.events[i].user = slice_str(user);
+        r->b.events[i].bad = BAD_NONE;
+        r->b.events[i].forget = forget && i == count - 1;
+    }
+    assert_int_equal(state_recall(r->st, &r->b, &r->e), RC_OK);
+    for (uint32_t i = 0; i < count; i++) {
+        struct user_state *us = r->b.users[i];
+        struct past_event *past = &r->b.events[i].past;
+        int64_t offset = r->p->next + i;
+        if (r->b.events[i].forget) {
+            rig_forget(r, i);
+            continue;
+        }
+        assert_true(history_apply(state_history_shape(r->st), &us->history,
+                                  offset, past));
+        (void)windows_apply(state_windows_shape(r->st), us->windows, past, row);
+        state_touched(r->st, us, offset);
+    }
+    r->p->next += count;
+}
+
+static bool is_stored(struct rig *r, const char *user)
+{
+    uint8_t *row;
+    size_t size;
+    assert_int_equal(store_find_row(r->store, "users/events/3", slice_str(user),
+                                    &row, &size, &r->e),
+                     RC_OK);
+    free(row);
+    return row != NULL;
+}
+
+static void test_forget(void **state)
+{
+    struct rig r;
+    rig_init(&r, *state);
+    rig_open(&r);
+    apply_of(&r, "anna", 5, false);
+    apply_of(&r, "bert", 5, false);
+    rig_commit(&r);
+    rig_checkpoint_all(&r);
+    assert_true(is_stored(&r, "anna"));
+    apply_of(&r, "anna", 3, true); /* two events more, then it */
+    assert_int_equal(kept_events(&r, "anna"), 0);
+    assert_true(is_stored(&r, "anna")); /* not committed yet (I2) */
+    rig_commit(&r);
+    rig_checkpoint_all(&r);
+    assert_false(is_stored(&r, "anna"));
+    assert_int_equal(kept_events(&r, "anna"), 0);
+    assert_int_equal(kept_events(&r, "bert"), 5);
+    /* Once more, with nothing there: nothing to write. */
+    apply_of(&r, "anna", 1, true);
+    rig_commit(&r);
+    assert_int_equal(state_stats(r.st).dirty_rows, 0);
+    /* Who comes back begins anew. */
+    apply_of(&r, "anna", 2, false);
+    rig_commit(&r);
+    rig_checkpoint_all(&r);
+    assert_int_equal(kept_events(&r, "anna"), 2);
+    assert_true(is_stored(&r, "anna"));
+    rig_fini(&r);
+}
+
+/* The batch fails after it: the user is as it was, committed events that no
+ * store has are folded again. */
+static void test_a_failed_batch_forgets_nobody(void **state)
+{
+    struct rig r;
+    rig_init(&r, *state);
+    r.options.checkpoint_age_ms = 100000;
+    rig_open(&r);
+    apply_of(&r, "anna", 4, false);
+    rig_commit(&r);
+    rig_checkpoint_all(&r);
+    apply_of(&r, "anna", 2, false);
+    rig_commit(&r);
+    apply_of(&r, "anna", 1, true);
+    state_rewind(r.st);
+    assert_int_equal(r.p->next, 4);
+    assert_int_equal(kept_events(&r, "anna"), 4);
+    apply_of(&r, "anna", 2, false);
+    assert_int_equal(kept_events(&r, "anna"), 6);
+    rig_fini(&r);
+}
+
+static bool files_hold(const char *dir, const char *text)
+{
+    char command[800];
+    (void)snprintf(command, sizeof command, "grep -raqF '%s' '%s'", text, dir);
+    return system(command) == 0;
+}
+
+static int64_t erased_to(struct rig *r)
+{
+    int64_t forgotten, erased;
+    assert_int_equal(
+        store_forgotten(r->store, "users/events/3", &forgotten, &erased, &r->e),
+        RC_OK);
+    return erased;
+}
+
+static void wait_erased(struct rig *r, int64_t offset)
+{
+    for (int i = 0; i < 1000 && erased_to(r) < offset; i++)
+        (void)usleep(10000);
+    assert_int_equal(erased_to(r), offset);
+}
+
+/* The id is in no file any more, though its row was in RocksDB's tables and
+ * logs, below and above others. */
+static void test_the_bytes_of_a_forgotten_user_go(void **state)
+{
+    static const char USER[] = "8f2c-who-shall-be-forgotten";
+    struct rig r;
+    rig_init(&r, *state);
+    rig_open(&r);
+    for (int i = 0; i < 3; i++) {
+        rig_run(&r, 400 * (i + 1), true);
+        apply_of(&r, USER, 5, false);
+        rig_commit(&r);
+        rig_checkpoint_all(&r);
+        if (i == 0) rig_crash(&r), rig_open(&r); /* from the log to a table */
+    }
+    assert_true(files_hold(*state, USER));
+    assert_int_equal(erased_to(&r), -1);
+    apply_of(&r, USER, 1, true);
+    rig_commit(&r);
+    rig_checkpoint_all(&r);
+    wait_erased(&r, r.p->next - 1);
+    assert_false(is_stored(&r, USER));
+    assert_false(files_hold(*state, USER));
+    rig_fini(&r);
+}
+
+/* Killed between the deletion and the compaction: the next start does it. */
+static void test_a_crash_does_not_keep_the_bytes(void **state)
+{
+    static const char USER[] = "8f2c-who-shall-be-forgotten";
+    struct rig r;
+    rig_init(&r, *state);
+    rig_open(&r);
+    apply_of(&r, USER, 5, false);
+    rig_commit(&r);
+    rig_checkpoint_all(&r);
+    apply_of(&r, USER, 1, true);
+    rig_commit(&r);
+    rig_checkpoint_all(&r);
+    rig_crash(&r);
+    assert_true(files_hold(*state, USER));
+    rig_open(&r);
+    wait_erased(&r, 5);
+    assert_false(files_hold(*state, USER));
     rig_fini(&r);
 }
 
@@ -885,6 +1089,11 @@ int main(void)
         TEST(test_a_busy_user_is_written_by_age),
         TEST(test_rewind),
         TEST(test_rewind_without_a_store),
+        TEST(test_forget),
+        TEST(test_forgetting_is_part_of_the_fold),
+        TEST(test_a_failed_batch_forgets_nobody),
+        TEST(test_the_bytes_of_a_forgotten_user_go),
+        TEST(test_a_crash_does_not_keep_the_bytes),
         TEST(test_cache_is_bounded),
         TEST(test_full_says_so),
         TEST(test_steady_state_takes_no_memory),

@@ -212,6 +212,136 @@ static void test_model_without_items(void **state)
     model_free(log.model);
 }
 
+/* --- forgetting --------------------------------------------------------- */
+
+/* The log with a record without a value for every 23rd: its user goes. */
+static struct spine_log with_tombstones(void)
+{
+    struct spine_log log = the_log;
+    log.records = calloc(EVENTS, sizeof *log.records);
+    assert_non_null(log.records);
+    for (uint32_t i = 0; i < EVENTS; i++) {
+        struct record *r = &log.records[i];
+        *r = the_log.records[i];
+        if (i % 23 != 11) continue;
+        /* The user's name is the first field: its length, zigzag, its text. */
+        r->key = slice_of(r->value.ptr + 1, r->value.ptr[0] / 2);
+        r->value = slice_of(NULL, 0);
+    }
+    return log;
+}
+
+/* The same events; but nobody is forgotten, whoever was comes back under
+ * another name, of which the first letter says how often that happened. */
+static struct spine_log with_new_names(const struct spine_log *tombstones)
+{
+    static const char LETTERS[] = "uABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    struct spine_log log = *tombstones;
+    uint32_t times[USERS] = {0};
+    log.records = calloc(EVENTS, sizeof *log.records);
+    assert_non_null(log.records);
+    for (uint32_t i = 0; i < EVENTS; i++) {
+        struct record *r = &log.records[i];
+        uint8_t *value;
+        *r = tombstones->records[i];
+        if (!r->value.ptr) {
+            times[atoi((const char *)r->key.ptr + 5)]++;
+            r->key = slice_str("nobody");
+            continue;
+        }
+        value = malloc(r->value.len);
+        assert_non_null(value);
+        memcpy(value, r->value.ptr, r->value.len);
+        value[1] = (uint8_t)LETTERS[times[atoi((const char *)value + 6)]];
+        r->value.ptr = value;
+    }
+    return log;
+}
+
+static void free_new_names(struct spine_log *log)
+{
+    for (uint32_t i = 0; i < EVENTS; i++)
+        free((void *)(uintptr_t)log->records[i].value.ptr);
+    free(log->records);
+}
+
+/* Back to the old name, in key and value. */
+static void rename_back(const struct message *m)
+{
+    uint8_t *in_value =
+        memmem(m->value.ptr, m->value.len, m->key.ptr, m->key.len);
+    assert_non_null(in_value);
+    in_value[0] = 'u';
+    ((uint8_t *)(uintptr_t)m->key.ptr)[0] = 'u';
+}
+
+static struct spine_outputs outputs_with(struct spine_run *r,
+                                         const struct spine_log *log,
+                                         const char *const *sets)
+{
+    spine_run_open(r, log, sets);
+    spine_run_start(r);
+    spine_run_to_end(r);
+    return spine_outputs_of(r, 1);
+}
+
+/* A forgotten user's next event is scored as anybody's first, also in the
+ * batch that forgets; events before it are scored with all that was known. */
+static void test_forgotten_users_begin_anew(void **state)
+{
+    static const char *const SIZES[] = {"batch.events.max=1",
+                                        "batch.events.max=64"};
+    struct spine_log forget = with_tombstones(),
+                     renamed = with_new_names(&forget);
+    struct spine_run runs[3];
+    struct spine_outputs a = outputs_with(&runs[0], &renamed, NULL), b;
+    (void)state;
+    for (uint32_t i = 0; i < a.count; i++)
+        rename_back(a.at[i].message);
+    for (int k = 0; k < 2; k++) {
+        const char *sets[] = {SIZES[k], NULL};
+        b = outputs_with(&runs[1 + k], &forget, sets);
+        assert_int_equal(b.count, 2 * (EVENTS - EVENTS / 23));
+        spine_outputs_same(&a, &b);
+        assert_int_equal(spine_run_count(&runs[1 + k], COUNT_users_forgotten),
+                         EVENTS / 23);
+        spine_outputs_free(&b);
+        spine_run_close(&runs[1 + k]);
+    }
+    spine_outputs_free(&a);
+    spine_run_close(&runs[0]);
+    free_new_names(&renamed);
+    free(forget.records);
+}
+
+/* Without a value a record needs a key that can be a user. */
+static void test_bad_tombstones(void **state)
+{
+    struct spine_log log = with_tombstones();
+    char long_key[300];
+    struct slice keys[3] = {slice_of(NULL, 0), slice_of(long_key, 300),
+                            slice_str("\xff\xfe")};
+    struct spine_run r;
+    struct spine_outputs got;
+    uint32_t letters = 0;
+    (void)state;
+    memset(long_key, 'x', sizeof long_key);
+    for (uint32_t i = 11; i < EVENTS; i += 23)
+        log.records[i].key = keys[i % 3];
+    got = outputs_with(&r, &log, NULL);
+    for (uint32_t i = 0; i < got.count; i++) {
+        const struct message *m = got.at[i].message;
+        if (m->output != OUTPUT_DEAD_LETTERS) continue;
+        letters++;
+        assert_null(m->value.ptr);
+    }
+    assert_int_equal(letters, EVENTS / 23);
+    assert_int_equal(spine_run_count(&r, COUNT_users_forgotten), 0);
+    spine_outputs_free(&got);
+    spine_run_close(&r);
+    free(log.records);
+}
+
 /* --- I1, I3: failing sends and commits ---------------------------------- */
 
 static void test_sink_fails(void **state)
@@ -359,15 +489,18 @@ static struct rows rows_of(const char *dir)
 }
 
 /* Crashes after `steps` steps each time, until the log is done. */
-static struct rows run_with_crashes(uint64_t seed, uint32_t crashes)
+static struct rows run_with_crashes(const struct spine_log *log,
+                                    const struct spine_outputs *all,
+                                    uint64_t seed, uint32_t crashes)
 {
+    struct spine_outputs got;
     struct spine_run r;
     struct store *s;
     struct rows rows;
     char dir[256];
     struct err e;
     make_dir(dir, sizeof dir);
-    spine_run_open(&r, &the_log, OFTEN);
+    spine_run_open(&r, log, OFTEN);
     for (uint32_t c = 0; c <= crashes; c++) {
         uint64_t steps = draw(seed, c, 0) % 25;
         s = open_store(dir);
@@ -375,7 +508,7 @@ static struct rows run_with_crashes(uint64_t seed, uint32_t crashes)
         if (c == 0)
             spine_run_start(&r);
         else
-            spine_run_again(&r, &the_log);
+            spine_run_again(&r, log);
         if (c == crashes) break;
         while (steps-- > 0)
             assert_int_equal(worker_step(r.worker, &e), RC_OK);
@@ -383,7 +516,9 @@ static struct rows run_with_crashes(uint64_t seed, uint32_t crashes)
         store_close(s);
     }
     spine_run_to_end(&r);
-    check(&r);
+    got = spine_outputs_of(&r, 1);
+    spine_outputs_same(all, &got);
+    spine_outputs_free(&got);
     if (crashes > 0) assert_true(spine_run_count(&r, COUNT_events_folded) > 0);
     spine_run_close(&r);
     store_close(s);
@@ -392,16 +527,35 @@ static struct rows run_with_crashes(uint64_t seed, uint32_t crashes)
     return rows;
 }
 
-static void test_crashes(void **state)
+static void crash_through(const struct spine_log *log,
+                          const struct spine_outputs *all)
 {
-    struct rows calm_rows = run_with_crashes(0, 0);
-    (void)state;
+    struct rows calm_rows = run_with_crashes(log, all, 0, 0);
     assert_true(calm_rows.count > USERS / 2);
     for (uint64_t seed = 1; seed <= 6; seed++) {
-        struct rows rows = run_with_crashes(seed, 2 + seed % 4);
+        struct rows rows = run_with_crashes(log, all, seed, 2 + seed % 4);
         assert_int_equal(rows.count, calm_rows.count);
         assert_true(rows.sum == calm_rows.sum);
     }
+}
+
+static void test_crashes(void **state)
+{
+    (void)state;
+    crash_through(&the_log, &expected);
+}
+
+/* Nothing that was forgotten comes back with a fold (I3). */
+static void test_crashes_with_tombstones(void **state)
+{
+    struct spine_log log = with_tombstones();
+    struct spine_run r;
+    struct spine_outputs all = outputs_with(&r, &log, NULL);
+    (void)state;
+    crash_through(&log, &all);
+    spine_outputs_free(&all);
+    spine_run_close(&r);
+    free(log.records);
 }
 
 int main(void)
@@ -411,11 +565,14 @@ int main(void)
         cmocka_unit_test(test_offset_order),
         cmocka_unit_test(test_bad_among_good),
         cmocka_unit_test(test_model_without_items),
+        cmocka_unit_test(test_forgotten_users_begin_anew),
+        cmocka_unit_test(test_bad_tombstones),
         cmocka_unit_test(test_sink_fails),
         cmocka_unit_test(test_sink_stays_broken),
         cmocka_unit_test(test_rebalance),
         cmocka_unit_test(test_rebalance_with_failing_commit),
         cmocka_unit_test(test_crashes),
+        cmocka_unit_test(test_crashes_with_tombstones),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

@@ -1,0 +1,61 @@
+/* family_meta.c - see family_meta.h. */
+#include "family_meta.h"
+
+#include <xxhash.h>
+
+#include "bytes.h"
+
+enum { VERSION = 1 };
+
+static uint8_t *put_text(uint8_t *to, const char *text)
+{
+    struct slice s = slice_str(text);
+    return put_bytes(put_u32(to, (uint32_t)s.len), s);
+}
+
+size_t family_meta_encode(const struct family_meta *m, uint8_t *out)
+{
+    uint8_t *to = put_u8(out, VERSION);
+    to = put_text(to, m->cluster_id);
+    to = put_text(to, m->shape);
+    to = put_u32(to, m->partitions);
+    to = put_i64(to, m->checkpoint);
+    to = put_i64(to, m->applied);
+    to = put_i64(to, m->released_ms);
+    to = put_u64(to, XXH3_64bits(out, (size_t)(to - out)));
+    return (size_t)(to - out);
+}
+
+static void read_text(struct reader *r, char *out)
+{
+    struct slice s = read_bytes(r, read_u32(r));
+    if (s.len >= STORE_TEXT_MAX) r->bad = true;
+    if (r->bad) return;
+    if (s.len) memcpy(out, s.ptr, s.len);
+    out[s.len] = '\0';
+}
+
+enum rc family_meta_decode(struct family_meta *m, const char *family,
+                           struct slice in, struct err *e)
+{
+    struct reader r = reader_of(in);
+    uint8_t version = read_u8(&r);
+    *m = (struct family_meta){0};
+    if (!r.bad && version != VERSION)
+        return ERR(e, RC_STOP,
+                   "state of %s: written by version %d, this build reads %d",
+                   family, version, VERSION);
+    read_text(&r, m->cluster_id);
+    read_text(&r, m->shape);
+    m->partitions = read_u32(&r);
+    m->checkpoint = read_i64(&r);
+    m->applied = read_i64(&r);
+    m->released_ms = read_i64(&r);
+    if (r.bad || read_u64(&r) != XXH3_64bits(in.ptr, in.len - 8) ||
+        !reader_done(&r))
+        return ERR(e, RC_STOP,
+                   "state of %s: its metadata is damaged; `millrace reset` "
+                   "builds the state anew from the log",
+                   family);
+    return RC_OK;
+}

@@ -1,0 +1,36 @@
+/* family_meta.h - where a family's rows stand, and its stored bytes.
+ *
+ * Bytes, little-endian, version 1:
+ *
+ *   version u8 | cluster id: length u32, text | shape: length u32, text |
+ *   partitions u32 | checkpoint i64 | applied i64 | released_ms i64 |
+ *   checksum u64: XXH3 of all before
+ *
+ * Threads  No shared state.
+ * Errors   Only decode can fail: RC_STOP. */
+#ifndef MILLRACE_FAMILY_META_H
+#define MILLRACE_FAMILY_META_H
+
+#include "err.h"
+#include "slice.h"
+
+enum { STORE_TEXT_MAX = 256, FAMILY_META_BYTES_MAX = 2 * STORE_TEXT_MAX + 64 };
+
+/* One without rows may leave cluster_id and shape empty: its first owner
+ * fills them in. */
+struct family_meta {
+    char cluster_id[STORE_TEXT_MAX];
+    char shape[STORE_TEXT_MAX]; /* of the rows: the options that made them */
+    uint32_t partitions;
+    int64_t checkpoint;  /* every event before it is in the rows */
+    int64_t applied;     /* no row holds an event at or after it */
+    int64_t released_ms; /* wall clock, since when nobody owns it; 0: owned */
+};
+
+/* out: FAMILY_META_BYTES_MAX. Returns the bytes used. */
+size_t family_meta_encode(const struct family_meta *m, uint8_t *out);
+/* family: for the message. */
+enum rc family_meta_decode(struct family_meta *m, const char *family,
+                           struct slice in, struct err *e) MUST_USE;
+
+#endif
