@@ -81,3 +81,21 @@ if(MILLRACE_TESTS OR MILLRACE_BENCH)
   target_include_directories(random_model_dir PRIVATE tests/support)
   target_link_libraries(random_model_dir PRIVATE millrace_pipeline)
 endif()
+
+# The program with fault points and sabotage (tests/faults/faults.h), by
+# wrappers around calls of its own objects.
+if(MILLRACE_TESTS)
+  add_executable(millrace_faults pipeline/cli/main.c tests/faults/faults.c
+    tests/faults/wrappers.c)
+  target_link_libraries(millrace_faults PRIVATE millrace_pipeline)
+  if(NOT MILLRACE_SANITIZE)
+    target_link_libraries(millrace_faults PRIVATE PkgConfig::JEMALLOC)
+  endif()
+  foreach(call state_open_partition state_close_partition state_committed
+      state_rewind stage_users_apply history_apply store_write sink_kafka_open
+      producer_send producer_flush rd_kafka_consumer_group_metadata
+      rd_kafka_send_offsets_to_transaction rd_kafka_commit_transaction
+      worker_free)
+    target_link_options(millrace_faults PRIVATE -Wl,--wrap=${call})
+  endforeach()
+endif()

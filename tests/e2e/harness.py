@@ -106,17 +106,18 @@ def decode(message, parsed):
 class Run:
     """`millrace run` with its log, killed if a test leaves it behind."""
 
-    def __init__(self, case, config, *sets):
+    def __init__(self, case, config, *sets, binary=BIN, env=None):
         self.log = tempfile.TemporaryFile("w+")
         self.port = free_port()
         # Whatever becomes of the test, it dies with it.
-        args = ["setpriv", "--pdeathsig", "KILL", BIN, "run", "--config", config,
-                "--set", f"admin.listen=127.0.0.1:{self.port}"]
+        args = ["setpriv", "--pdeathsig", "KILL", binary, "run", "--config",
+                config, "--set", f"admin.listen=127.0.0.1:{self.port}"]
         for s in sets:
             args += ["--set", s]
         self.process = subprocess.Popen(args, stderr=self.log,
                                         stdout=subprocess.DEVNULL,
-                                        stdin=subprocess.DEVNULL)
+                                        stdin=subprocess.DEVNULL,
+                                        env={**os.environ, **(env or {})})
         case.addCleanup(self.kill)
 
     def text(self):

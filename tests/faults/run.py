@@ -1,0 +1,102 @@
+"""Runs the fault tests beside it against a broker of its own.
+
+usage: run.py LOG [short|hand|long] [NAME...]
+The last line of LOG is "N passed, N failed, N skipped"; names narrow the
+choice. Progress goes to the terminal as it comes, then a table of all.
+"""
+
+import faulthandler
+import os
+import sys
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, os.pardir, "e2e"))
+
+TEST_S_MAX = {"short": 240, "hand": 900, "long": 3600}
+
+
+class Result(unittest.TestResult):
+    """A line for every test as it begins and ends; all of them in the end."""
+
+    def __init__(self, log):
+        super().__init__()
+        self.log = log
+        self.lines = []
+
+    def say(self, text):
+        print(text, flush=True)
+        print(text, file=self.log, flush=True)
+
+    def startTest(self, test):
+        super().startTest(test)
+        faulthandler.dump_traceback_later(
+            TEST_S_MAX[os.environ["MILLRACE_FAULTS_SCALE"]], exit=True)
+        self.started = time.monotonic()
+        self.say(f"begins  {name_of(test)}")
+
+    def end(self, word, test, why=""):
+        seconds = time.monotonic() - getattr(self, "started", time.monotonic())
+        self.lines.append((word, name_of(test), seconds))
+        self.say(f"{word:<8}{name_of(test)} ({seconds:.1f} s){why}")
+
+    def addSuccess(self, test):
+        super().addSuccess(test)
+        self.end("ok", test)
+
+    def addSkip(self, test, reason):
+        super().addSkip(test, reason)
+        self.end("skipped", test, ": " + reason)
+
+    def addError(self, test, err):
+        super().addError(test, err)
+        self.end("FAILED", test, "\n" + self.errors[-1][1])
+
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self.end("FAILED", test, "\n" + self.failures[-1][1])
+
+    def table(self):
+        width = max((len(name) for _, name, _ in self.lines), default=0)
+        self.say("")
+        for word, name, seconds in self.lines:
+            self.say(f"{name:<{width}}  {word:<8}{seconds:>8.1f} s")
+        words = [word for word, _, _ in self.lines]
+        self.say(f"{words.count('ok')} passed, {words.count('FAILED')} failed,"
+                 f" {words.count('skipped')} skipped")
+
+
+class Loader(unittest.TestLoader):
+    """In "short" without the tests that are marked @by_hand."""
+
+    def getTestCaseNames(self, case):
+        short = os.environ["MILLRACE_FAULTS_SCALE"] == "short"
+        return [name for name in super().getTestCaseNames(case)
+                if not (short and hasattr(getattr(case, name), "by_hand"))]
+
+
+def name_of(test):
+    return test.id().removeprefix("test_")
+
+
+def main():
+    scale = sys.argv[2] if len(sys.argv) > 2 else "short"
+    os.environ["MILLRACE_FAULTS_SCALE"] = scale
+    import harness  # reads the environment
+    loader = Loader()
+    loader.testNamePatterns = [f"*{name}*" for name in sys.argv[3:]] or None
+    with open(sys.argv[1], "w", encoding="utf-8") as log:
+        result = Result(log)
+        try:
+            harness.broker_up()
+            loader.discover(HERE).run(result)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            harness.broker_down()
+            result.table()
+    return 0 if result.wasSuccessful() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
