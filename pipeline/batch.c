@@ -1,5 +1,7 @@
 #include "batch.h"
 
+#include "hash.h"
+
 static const char *const REASONS[BAD_REASONS] = {
     [BAD_NONE] = "none",           [BAD_TOO_LARGE] = "too_large",
     [BAD_SCHEMA_ID] = "schema_id", [BAD_BYTES] = "bytes",
@@ -49,6 +51,13 @@ void batch_reset(struct batch *b)
     memset(b->partitions, 0, b->count * sizeof(struct partition *));
     memset(b->outcomes, 0, b->count * sizeof *b->outcomes);
     b->count = 0;
+}
+
+uint64_t record_hash(const struct record *r)
+{
+    uint64_t hash = hash_append(hash_mix((uint64_t)r->timestamp_ms), r->key);
+    hash = hash_append(hash, r->value);
+    return hash ? hash : 1;
 }
 
 void batch_mark(struct batch *b, uint32_t i, enum bad_reason reason,

@@ -34,6 +34,9 @@ struct record {
     uint32_t header_count;
 };
 
+/* Of its key, value and time; never 0. By it a log is known again. */
+uint64_t record_hash(const struct record *r);
+
 /* Why a record is bad. Names of these go into the dead letter's headers. */
 enum bad_reason {
     BAD_NONE,

@@ -5,7 +5,7 @@
 
 #include "bytes.h"
 
-enum { VERSION = 1 };
+enum { VERSION_PLAIN = 1, VERSION = 2 };
 
 static uint8_t *put_text(uint8_t *to, const char *text)
 {
@@ -22,6 +22,10 @@ size_t family_meta_encode(const struct family_meta *m, uint8_t *out)
     to = put_i64(to, m->checkpoint);
     to = put_i64(to, m->applied);
     to = put_i64(to, m->released_ms);
+    to = put_i64(to, m->seen_offset);
+    to = put_u64(to, m->seen_hash);
+    to = put_i64(to, m->changelog_next);
+    to = put_u8(to, m->unsent);
     to = put_u64(to, XXH3_64bits(out, (size_t)(to - out)));
     return (size_t)(to - out);
 }
@@ -35,13 +39,25 @@ static void read_text(struct reader *r, char *out)
     out[s.len] = '\0';
 }
 
+/* What tells the log and the changelog apart from others. */
+static void read_copy(struct reader *r, struct family_meta *m)
+{
+    uint8_t unsent;
+    m->seen_offset = read_i64(r);
+    m->seen_hash = read_u64(r);
+    m->changelog_next = read_i64(r);
+    unsent = read_u8(r);
+    if (unsent > 1 || m->changelog_next < 0) r->bad = true;
+    m->unsent = unsent != 0;
+}
+
 enum rc family_meta_decode(struct family_meta *m, const char *family,
                            struct slice in, struct err *e)
 {
     struct reader r = reader_of(in);
     uint8_t version = read_u8(&r);
-    *m = (struct family_meta){0};
-    if (!r.bad && version != VERSION)
+    *m = (struct family_meta){.seen_offset = -1, .unsent = true};
+    if (!r.bad && version != VERSION_PLAIN && version != VERSION)
         return ERR(e, RC_STOP,
                    "state of %s: written by version %d, this build reads %d",
                    family, version, VERSION);
@@ -51,6 +67,7 @@ enum rc family_meta_decode(struct family_meta *m, const char *family,
     m->checkpoint = read_i64(&r);
     m->applied = read_i64(&r);
     m->released_ms = read_i64(&r);
+    if (version == VERSION) read_copy(&r, m);
     if (r.bad || read_u64(&r) != XXH3_64bits(in.ptr, in.len - 8) ||
         !reader_done(&r))
         return ERR(e, RC_STOP,

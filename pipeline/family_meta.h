@@ -1,10 +1,14 @@
 /* family_meta.h - where a family's rows stand, and its stored bytes.
  *
- * Bytes, little-endian, version 1:
+ * Bytes, little-endian, version 2:
  *
  *   version u8 | cluster id: length u32, text | shape: length u32, text |
  *   partitions u32 | checkpoint i64 | applied i64 | released_ms i64 |
+ *   seen_offset i64 | seen_hash u64 | changelog_next i64 | unsent u8 |
  *   checksum u64: XXH3 of all before
+ *
+ * Version 1 ended with released_ms: it is read as one that has seen no record
+ * and whose rows no changelog has.
  *
  * Threads  No shared state.
  * Errors   Only decode can fail: RC_STOP. */
@@ -14,7 +18,7 @@
 #include "err.h"
 #include "slice.h"
 
-enum { STORE_TEXT_MAX = 256, FAMILY_META_BYTES_MAX = 2 * STORE_TEXT_MAX + 64 };
+enum { STORE_TEXT_MAX = 256, FAMILY_META_BYTES_MAX = 2 * STORE_TEXT_MAX + 128 };
 
 /* One without rows may leave cluster_id and shape empty: its first owner
  * fills them in. */
@@ -25,6 +29,11 @@ struct family_meta {
     int64_t checkpoint;  /* every event before it is in the rows */
     int64_t applied;     /* no row holds an event at or after it */
     int64_t released_ms; /* wall clock, since when nobody owns it; 0: owned */
+    int64_t seen_offset; /* a record of the log, and its hash (record_hash), by
+                            which the log is known again; -1: none yet */
+    uint64_t seen_hash;
+    int64_t changelog_next; /* what the changelog had before is in the rows */
+    bool unsent;            /* rows may hold what the changelog has not */
 };
 
 /* out: FAMILY_META_BYTES_MAX. Returns the bytes used. */

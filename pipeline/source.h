@@ -51,6 +51,10 @@ struct source_ops {
     enum rc (*unassign)(struct source *s, struct err *e);
     enum rc (*seek)(struct source *s, const struct source_position *at,
                     uint32_t count, struct err *e); /* after a failed batch */
+    /* The hash (record_hash) of the record at an offset of an assigned
+     * partition; 0: there is none. Between change and assign. */
+    enum rc (*hash_at)(struct source *s, uint32_t input, int32_t partition,
+                       int64_t offset, uint64_t *hash, struct err *e);
     /* A finite source (file, memory, topic range) has given its last record. */
     bool (*ended)(const struct source *s);
     void (*close)(struct source *s); /* leaves the group, frees s */
@@ -67,6 +71,8 @@ struct source {
     ((s)->ops->assign((s), (at), (count), (e)))
 #define source_unassign(s, e)        ((s)->ops->unassign((s), (e)))
 #define source_seek(s, at, count, e) ((s)->ops->seek((s), (at), (count), (e)))
+#define source_hash_at(s, input, partition, offset, hash, e)                   \
+    ((s)->ops->hash_at((s), (input), (partition), (offset), (hash), (e)))
 #define source_ended(s)              ((s)->ops->ended(s))
 #define source_close(s)              ((s)->ops->close(s))
 

@@ -167,6 +167,19 @@ static enum rc file_unassign(struct source *source, struct err *e)
     return RC_OK;
 }
 
+/* Files are read from their beginning, with no state before. */
+static enum rc file_hash_at(struct source *source, uint32_t input,
+                            int32_t partition, int64_t offset, uint64_t *hash,
+                            struct err *e)
+{
+    (void)source;
+    *hash = 0;
+    return ERR(e, RC_STOP,
+               "file source: input %u, partition %d, offset %lld: "
+               "a file is no log that a state could continue",
+               input, partition, (long long)offset);
+}
+
 static bool file_ended(const struct source *source)
 {
     const struct source_file *s = (const struct source_file *)source;
@@ -189,6 +202,7 @@ static const struct source_ops OPS = {
     .assign = file_assign,
     .unassign = file_unassign,
     .seek = file_seek,
+    .hash_at = file_hash_at,
     .ended = file_ended,
     .close = file_close,
 };

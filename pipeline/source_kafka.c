@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "log.h"
+#include "log_reader.h"
 
 enum {
     QUERY_WAIT_MS = 10000, /* committed offsets, watermarks */
@@ -27,6 +28,7 @@ struct range_part {
 
 struct kafka_source {
     struct source base;
+    const struct config *config;
     rd_kafka_t *rk;
     bool range;       /* finite: no group, no rebalances */
     bool cooperative; /* known at the first rebalance */
@@ -44,6 +46,8 @@ struct kafka_source {
     partition_list *pending_parts;
     struct source_position *positions; /* of pending_parts, once asked for */
     bool positions_known;
+    struct log_reader *reader; /* of single records; NULL: none was asked for */
+    uint32_t reader_input;
 
     struct range_part *parts; /* (topic_partitions) of a range */
     uint32_t parts_open;
@@ -251,6 +255,8 @@ static void kafka_release(struct source *s)
 
 static void forget_pending(struct kafka_source *k)
 {
+    log_reader_close(k->reader);
+    k->reader = NULL;
     if (k->pending_parts)
         rd_kafka_topic_partition_list_destroy(k->pending_parts);
     free(k->positions);
@@ -486,6 +492,23 @@ static enum rc kafka_seek(struct source *s, const struct source_position *at,
     return list_error(NULL, code, "going back to the last commit", e);
 }
 
+/* Not by the group's consumer, which stands between two assignments. */
+static enum rc kafka_hash_at(struct source *s, uint32_t input,
+                             int32_t partition, int64_t offset, uint64_t *hash,
+                             struct err *e)
+{
+    struct kafka_source *k = self(s);
+
+    if (k->reader && k->reader_input != input) {
+        log_reader_close(k->reader);
+        k->reader = NULL;
+    }
+    if (!k->reader)
+        TRY(log_reader_open(&k->reader, k->config, k->topics[input], true, e));
+    k->reader_input = input;
+    return log_reader_hash(k->reader, partition, offset, hash, e);
+}
+
 static bool kafka_ended(const struct source *s)
 {
     const struct kafka_source *k = (const struct kafka_source *)s;
@@ -553,8 +576,8 @@ static void kafka_close(struct source *s)
 }
 
 static const struct source_ops OPS = {
-    kafka_poll,     kafka_release, kafka_change, kafka_assign,
-    kafka_unassign, kafka_seek,    kafka_ended,  kafka_close,
+    kafka_poll, kafka_release, kafka_change, kafka_assign, kafka_unassign,
+    kafka_seek, kafka_hash_at, kafka_ended,  kafka_close,
 };
 
 static const struct kafka_setting DEFAULTS[] = {
@@ -595,6 +618,7 @@ static enum rc open_client(struct kafka_source *k, const struct config *c,
     rd_kafka_conf_t *conf;
     enum rc rc;
 
+    k->config = c;
     k->from_latest =
         reset && (strcmp(reset, "latest") == 0 ||
                   strcmp(reset, "largest") == 0 || strcmp(reset, "end") == 0);

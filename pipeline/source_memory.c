@@ -142,6 +142,22 @@ static enum rc memory_unassign(struct source *source, struct err *e)
     return RC_OK;
 }
 
+static enum rc memory_hash_at(struct source *source, uint32_t input,
+                              int32_t partition, int64_t offset, uint64_t *hash,
+                              struct err *e)
+{
+    const struct source_memory *s = self(source);
+    (void)e;
+    *hash = 0;
+    for (uint32_t i = 0; i < s->count; i++) {
+        const struct record *r = &s->records[i];
+        if (r->input == input && r->partition == partition &&
+            r->offset == offset)
+            *hash = record_hash(r);
+    }
+    return RC_OK;
+}
+
 static bool memory_ended(const struct source *source)
 {
     const struct source_memory *s = (const struct source_memory *)source;
@@ -160,6 +176,7 @@ static const struct source_ops OPS = {
     .assign = memory_assign,
     .unassign = memory_unassign,
     .seek = memory_seek,
+    .hash_at = memory_hash_at,
     .ended = memory_ended,
     .close = memory_close,
 };

@@ -58,6 +58,9 @@ struct partition {
     int64_t committed;  /* next offset by the last commit; below it the
                            worker folds without output */
     int64_t checkpoint; /* fold from here after a crash */
+    int64_t seen_offset; /* newest record gone through, and its hash: the
+                            worker's; -1: none */
+    uint64_t seen_hash;
     struct partition_store *store; /* state.c's */
 };
 
@@ -94,6 +97,11 @@ struct partition_log {
     int64_t committed; /* -1: the group never committed */
     int64_t begin;     /* where such a group begins (auto.offset.reset); below
                           log_start: there */
+    /* The hash of a record of the log; 0: there is none. NULL: the log cannot
+     * be asked. */
+    enum rc (*hash_at)(void *user, uint32_t input, int32_t partition,
+                       int64_t offset, uint64_t *hash, struct err *e);
+    void *user;
 };
 /* Sets next to where the log is to be read from. RC_STOP, naming `millrace
  * reset`, where log and store do not agree; RC_AGAIN while another worker of

@@ -5,7 +5,9 @@
  * write batch with the rows that it speaks of, and says:
  *   checkpoint  every event before it is in the rows; fold from here (I3)
  *   applied     no row holds an event at or after it. It is at most the
- *               committed offset, so the store never leads the log (I2) */
+ *               committed offset, so the store never leads the log (I2)
+ *   seen        a record of the log and its hash, by which a topic that was
+ *               made anew is told from the one that the rows come from */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,6 +69,22 @@ static enum rc check_order(const char *name, const struct family_meta *m,
     return RC_OK;
 }
 
+/* Is the record that the store has seen still where it was? */
+static enum rc check_seen(const char *name, const struct partition *p,
+                          const struct family_meta *m,
+                          const struct partition_log *log, struct err *e)
+{
+    uint64_t hash;
+    if (!log->hash_at || m->seen_offset < log->log_start) return RC_OK;
+    TRY(log->hash_at(log->user, p->input, p->id, m->seen_offset, &hash, e));
+    if (hash == m->seen_hash) return RC_OK;
+    return ERR(e, RC_STOP,
+               "state of %s: the record at offset %lld is %s: the topic was "
+               "made anew; " RESET_ADVICE,
+               name, (long long)m->seen_offset,
+               hash ? "another than the one it had seen" : "gone");
+}
+
 /* Without a record of its own the state is that of the whole log. */
 static enum rc check_no_record(const struct state *st, const char *name,
                                const struct partition_log *log, struct err *e)
@@ -111,10 +129,12 @@ static enum rc place(struct state *st, const char *name, struct partition *p,
         TRY(check_no_record(st, name, log, e));
         *m = (struct family_meta){.partitions = log->partitions,
                                   .checkpoint = first,
-                                  .applied = first};
+                                  .applied = first,
+                                  .seen_offset = -1};
     } else {
         TRY(check_identity(st, name, m, log, e));
         TRY(check_order(name, m, log, p->committed, e));
+        TRY(check_seen(name, p, m, log, e));
     }
     /* Also where a reset began the family without them. */
     (void)snprintf(m->cluster_id, sizeof m->cluster_id, "%s",
@@ -126,6 +146,8 @@ static enum rc place(struct state *st, const char *name, struct partition *p,
     }
     p->store->recorded = found;
     p->checkpoint = p->next = m->checkpoint;
+    p->seen_offset = m->seen_offset;
+    p->seen_hash = m->seen_hash;
     return RC_OK;
 }
 
@@ -226,6 +248,9 @@ static enum rc write_oldest(struct state *st, struct partition *p,
         TRY(write_row(st, us, e));
     meta.checkpoint = us ? us->dirty_since : p->next;
     if (meta.applied < p->next) meta.applied = p->next;
+    meta.seen_offset = p->seen_offset;
+    meta.seen_hash = p->seen_hash;
+    meta.unsent = true;
     TRY(store_write(st->store, st->writes, ps->family, &meta, e));
     ps->meta = meta;
     ps->recorded = true;

@@ -490,7 +490,8 @@ enum rc store_begin_at(struct store *s, const char *name, uint32_t partitions,
     struct family_meta before, meta = {.partitions = partitions,
                                        .checkpoint = offset,
                                        .applied = offset,
-                                       .released_ms = store_now_ms()};
+                                       .released_ms = store_now_ms(),
+                                       .seen_offset = -1};
     struct family *f;
     bool found;
     enum rc rc;

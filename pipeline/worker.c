@@ -178,6 +178,13 @@ static enum rc commit(struct worker *w, struct err *e)
 
 /* --- assignment (I7): only between batches ------------------------------ */
 
+static enum rc hash_at(void *user, uint32_t input, int32_t partition,
+                       int64_t offset, uint64_t *hash, struct err *e)
+{
+    struct worker *w = user;
+    return source_hash_at(w->o.source, input, partition, offset, hash, e);
+}
+
 /* Another worker of this process may not have let go yet. */
 static enum rc open_partition(struct worker *w, const struct source_change *c,
                               struct source_position *at, struct err *e)
@@ -189,6 +196,8 @@ static enum rc open_partition(struct worker *w, const struct source_change *c,
         .log_end = at->log_end,
         .committed = at->committed,
         .begin = at->offset,
+        .hash_at = hash_at,
+        .user = w,
     };
     int64_t until = now_ms() + TAKE_OVER_WAIT_MS;
     struct partition *p = state_partition(w->state, at->input, at->partition);
@@ -331,6 +340,8 @@ static void keep_ours(struct worker *w)
         if (p) {
             ev->fold = r->offset < p->committed; /* I3 */
             p->next = r->offset + 1;
+            p->seen_offset = r->offset;
+            p->seen_hash = record_hash(r);
         }
         if (!is_ours(w, ev, p)) continue;
         b->partitions[kept] = p;

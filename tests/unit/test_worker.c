@@ -558,6 +558,41 @@ static void test_crashes_with_tombstones(void **state)
     free(log.records);
 }
 
+/* A log of as many records, but others: the topic was made anew, and what the
+ * store holds says nothing about it. The group's offsets fit. */
+static void test_another_log_is_refused(void **state)
+{
+    struct spine_log other;
+    struct spine_run r;
+    struct store *s;
+    char dir[256];
+    struct err e;
+    (void)state;
+    make_dir(dir, sizeof dir);
+    s = open_store(dir);
+    spine_run_open(&r, &the_log, NULL);
+    r.options.store = s;
+    spine_run_start(&r);
+    spine_run_to_end(&r);
+    spine_run_crash(&r);
+    spine_run_again(&r, &the_log); /* the same one is taken */
+    spine_run_to_end(&r);
+    spine_run_crash(&r);
+    spine_log_make(&other, EVENTS, USERS, SEED + 1);
+    for (uint32_t i = 0; i < EVENTS; i++) { /* the same places */
+        other.records[i].partition = the_log.records[i].partition;
+        other.records[i].offset = the_log.records[i].offset;
+    }
+    spine_run_again(&r, &other);
+    assert_int_equal(worker_step(r.worker, &e), RC_STOP);
+    assert_non_null(strstr(e.text, "made anew"));
+    assert_non_null(strstr(e.text, "millrace reset"));
+    spine_run_close(&r);
+    store_close(s);
+    spine_log_free(&other);
+    drop_dir(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -573,6 +608,7 @@ int main(void)
         cmocka_unit_test(test_rebalance_with_failing_commit),
         cmocka_unit_test(test_crashes),
         cmocka_unit_test(test_crashes_with_tombstones),
+        cmocka_unit_test(test_another_log_is_refused),
     };
     return cmocka_run_group_tests(tests, start, stop);
 }

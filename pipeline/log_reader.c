@@ -1,0 +1,259 @@
+#include "log_reader.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "log.h"
+#include "metrics.h"
+
+enum { QUERY_WAIT_MS = 10000, HASH_WAIT_MS = 10000 };
+
+struct place {
+    int32_t partition;
+    int64_t next;
+};
+
+struct log_reader {
+    rd_kafka_t *rk;
+    char *topic;
+    uint32_t partitions;  /* of the topic */
+    struct place *places; /* (partitions), count of them read */
+    uint32_t count;
+    rd_kafka_message_t *lent;
+};
+
+static const struct kafka_setting DEFAULTS[] = {
+    {"socket.nagle.disable", "true"},
+    {"fetch.min.bytes", "1"},
+    {"queued.max.messages.kbytes", "16384"},
+    {NULL, NULL},
+};
+
+static const struct kafka_setting FEW[] = {
+    {"socket.nagle.disable", "true"},
+    {"fetch.min.bytes", "1"},
+    {"queued.max.messages.kbytes", "1024"},
+    {"fetch.message.max.bytes", "65536"},
+    {NULL, NULL},
+};
+
+/* The group's name is never used, but wanted for a consumer. */
+static const struct kafka_setting FORCED[] = {
+    {"group.id", "millrace-reader"},
+    {"enable.auto.commit", "false"},
+    {"enable.auto.offset.store", "false"},
+    {"isolation.level", "read_committed"},
+    {"auto.offset.reset", "error"},
+    {"enable.partition.eof", "true"},
+    {NULL, NULL},
+};
+
+/* ---- open and close --------------------------------------------------- */
+
+static enum rc open_client(struct log_reader *r, const struct config *c,
+                           bool few, struct err *e)
+{
+    rd_kafka_conf_t *conf;
+    rd_kafka_resp_err_t error;
+
+    TRY(kafka_conf_new(&conf, c, KAFKA_CONSUMER, few ? FEW : DEFAULTS, FORCED,
+                       e));
+    TRY(kafka_client_new(&r->rk, conf, KAFKA_CONSUMER, e));
+    error = rd_kafka_poll_set_consumer(r->rk);
+    if (error)
+        return ERR(e, RC_STOP, "kafka: opening a reader of '%s': %s", r->topic,
+                   rd_kafka_err2str(error));
+    return kafka_topic_partitions(r->rk, r->topic, &r->partitions, e);
+}
+
+enum rc log_reader_open(struct log_reader **out, const struct config *c,
+                        const char *topic, bool few, struct err *e)
+{
+    struct log_reader *r = calloc(1, sizeof *r);
+    enum rc rc;
+
+    if (!r) return ERR(e, RC_STOP, "kafka: no memory for a reader");
+    r->topic = strdup(topic);
+    rc = r->topic ? open_client(r, c, few, e)
+                  : ERR(e, RC_STOP, "kafka: no memory for a topic's name");
+    if (rc == RC_OK) {
+        r->places = calloc(r->partitions, sizeof *r->places);
+        if (!r->places)
+            rc = ERR(e, RC_STOP, "kafka: no memory for %u partitions",
+                     r->partitions);
+    }
+    if (rc != RC_OK) {
+        log_reader_close(r);
+        return rc;
+    }
+    *out = r;
+    return RC_OK;
+}
+
+static void give_back(struct log_reader *r)
+{
+    if (r->lent) rd_kafka_message_destroy(r->lent);
+    r->lent = NULL;
+}
+
+void log_reader_close(struct log_reader *r)
+{
+    if (!r) return;
+    give_back(r);
+    /* There is no group to leave. */
+    if (r->rk)
+        rd_kafka_destroy_flags(r->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+    free(r->topic);
+    free(r->places);
+    free(r);
+}
+
+uint32_t log_reader_partitions(const struct log_reader *r)
+{
+    return r->partitions;
+}
+
+enum rc log_reader_ends(struct log_reader *r, int32_t partition, int64_t *start,
+                        int64_t *end, struct err *e)
+{
+    rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(
+        r->rk, r->topic, partition, start, end, QUERY_WAIT_MS);
+
+    if (!error) return RC_OK;
+    return ERR(e, kafka_error_rc(error),
+               "kafka: asking for the ends of '%s' partition %d: %s", r->topic,
+               partition, rd_kafka_err2str(error));
+}
+
+/* ---- which partitions ------------------------------------------------- */
+
+/* All of them anew, each from its next offset: librdkafka keeps nothing of
+ * what it had fetched for the list before. */
+static enum rc assign(struct log_reader *r, struct err *e)
+{
+    rd_kafka_topic_partition_list_t *list =
+        rd_kafka_topic_partition_list_new((int)r->count);
+    rd_kafka_resp_err_t error;
+
+    for (uint32_t i = 0; i < r->count; i++)
+        rd_kafka_topic_partition_list_add(list, r->topic,
+                                          r->places[i].partition)
+            ->offset = r->places[i].next;
+    error = rd_kafka_assign(r->rk, list);
+    rd_kafka_topic_partition_list_destroy(list);
+    if (!error) return RC_OK;
+    return ERR(e, kafka_error_rc(error), "kafka: reading '%s': %s", r->topic,
+               rd_kafka_err2str(error));
+}
+
+static struct place *find(struct log_reader *r, int32_t partition)
+{
+    for (uint32_t i = 0; i < r->count; i++)
+        if (r->places[i].partition == partition) return &r->places[i];
+    return NULL;
+}
+
+enum rc log_reader_add(struct log_reader *r, int32_t partition, int64_t offset,
+                       struct err *e)
+{
+    assert(!find(r, partition));
+    if (partition < 0 || (uint32_t)partition >= r->partitions)
+        return ERR(e, RC_STOP, "kafka: '%s' has %u partitions, no %d", r->topic,
+                   r->partitions, partition);
+    r->places[r->count++] = (struct place){partition, offset};
+    return assign(r, e);
+}
+
+void log_reader_remove(struct log_reader *r, int32_t partition)
+{
+    struct place *at = find(r, partition);
+    struct err e;
+
+    if (!at) return;
+    *at = r->places[--r->count];
+    if (assign(r, &e) != RC_OK) LOG(WARN, "READER", "%s", e.text);
+}
+
+/* ---- read ------------------------------------------------------------- */
+
+static enum rc take_error(const struct log_reader *r,
+                          const rd_kafka_message_t *m, struct err *e)
+{
+    if (m->err == RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET)
+        return ERR(e, RC_STOP,
+                   "kafka: '%s' partition %d: offset %lld is not in the log: "
+                   "%s",
+                   r->topic, m->partition, (long long)m->offset,
+                   rd_kafka_message_errstr(m));
+    if (kafka_error_rc(m->err) == RC_STOP)
+        return ERR(e, RC_STOP, "kafka: reading '%s': %s", r->topic,
+                   rd_kafka_message_errstr(m));
+    /* librdkafka goes on by itself. */
+    LOG(WARN, "READER", "topic=%s error=%s %s", r->topic,
+        rd_kafka_err2name(m->err), rd_kafka_message_errstr(m));
+    return RC_OK;
+}
+
+static void fill(struct record *out, const rd_kafka_message_t *m)
+{
+    rd_kafka_timestamp_type_t type;
+
+    *out = (struct record){
+        .partition = m->partition,
+        .offset = m->offset,
+        .timestamp_ms = rd_kafka_message_timestamp(m, &type),
+        .key = slice_of(m->key, m->key_len),
+        .value = slice_of(m->payload, m->len),
+    };
+}
+
+enum rc log_reader_next(struct log_reader *r, uint32_t wait_ms,
+                        enum log_reader_found *found, struct record *out,
+                        struct err *e)
+{
+    struct place *at;
+    rd_kafka_message_t *m;
+
+    *found = LOG_READER_NOTHING;
+    give_back(r);
+    m = r->lent = rd_kafka_consumer_poll(r->rk, (int)wait_ms);
+    if (!m) return RC_OK;
+    if (m->err && m->err != RD_KAFKA_RESP_ERR__PARTITION_EOF)
+        return take_error(r, m, e);
+    at = find(r, m->partition);
+    if (!at || m->offset < at->next) return RC_OK; /* removed, or read before */
+    if (m->err) {
+        *found = LOG_READER_END;
+        *out = (struct record){.partition = m->partition, .offset = m->offset};
+        at->next = m->offset;
+        return RC_OK;
+    }
+    *found = LOG_READER_RECORD;
+    fill(out, m);
+    at->next = m->offset + 1;
+    return RC_OK;
+}
+
+enum rc log_reader_hash(struct log_reader *r, int32_t partition, int64_t offset,
+                        uint64_t *hash, struct err *e)
+{
+    uint64_t until_ns = metrics_now_ns() + UINT64_C(1000000) * HASH_WAIT_MS;
+    enum log_reader_found found = LOG_READER_NOTHING;
+    struct record record;
+    enum rc rc;
+
+    *hash = 0;
+    TRY(log_reader_add(r, partition, offset, e));
+    do
+        rc = log_reader_next(r, 100, &found, &record, e);
+    while (rc == RC_OK && metrics_now_ns() < until_ns &&
+           (found == LOG_READER_NOTHING || record.partition != partition));
+    if (rc == RC_OK && found == LOG_READER_NOTHING)
+        rc = ERR(e, RC_AGAIN,
+                 "kafka: '%s' partition %d: nothing came from offset %lld",
+                 r->topic, partition, (long long)offset);
+    if (rc == RC_OK && found == LOG_READER_RECORD && record.offset == offset)
+        *hash = record_hash(&record);
+    log_reader_remove(r, partition);
+    return rc;
+}
