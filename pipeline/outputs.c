@@ -5,10 +5,9 @@
 #include "schemas.h"
 
 enum {
-    FRAME_BYTES = 5,   /* Confluent: magic byte, schema id u32be */
-    NUMBER_BYTES = 24, /* a 64-bit number as text */
-    FIXED_BYTES = 256, /* of a record: numbers, lengths, hashes */
-    DEAD_LETTER_HEADERS = 5,
+    FRAME_BYTES = 5,      /* Confluent: magic byte, schema id u32be */
+    NUMBER_BYTES = 24,    /* a 64-bit number as text */
+    FIXED_BYTES = 256,    /* of a record: numbers, lengths, hashes */
     PER_EVENT = 2,        /* a score and a list, or one dead letter */
     LIST_ITEM_DATUMS = 3, /* a record, its id, its score */
     RECORD_DATUMS = 24,   /* the rest of either record */
@@ -234,10 +233,10 @@ static void add_message(struct outputs *o, const struct batch *b, uint32_t i,
 {
     const struct event *ev = &b->events[i];
     const struct record *r = &b->records[i];
-    bool no_time = ev->past.flags & PAST_NO_TIME;
+    bool no_time = ev->past.flags & PAST_NO_TIME, in_log = r->timestamp_ms >= 0;
     o->messages[o->count++] = (struct message){
         .output = output,
-        .timestamp_ms = no_time ? r->timestamp_ms : ev->time_ms,
+        .timestamp_ms = in_log || no_time ? r->timestamp_ms : ev->time_ms,
         .key = ev->user,
         .value = value,
         .headers = r->headers,
@@ -257,28 +256,28 @@ static bool add_dead_letter(struct outputs *o, const struct batch *b,
                             uint32_t i)
 {
     const struct record *r = &b->records[i];
-    uint32_t count = r->header_count;
     struct slice partition = number_text(&o->arena, r->partition);
     struct slice offset = number_text(&o->arena, r->offset);
-    struct header *h = arena_take(&o->arena, count + DEAD_LETTER_HEADERS,
-                                  sizeof(struct header));
+    struct header *h =
+        arena_take(&o->arena, DEAD_LETTER_HEADERS + r->header_count, sizeof *h);
     if (!partition.ptr || !offset.ptr || !h) return false;
-    if (count > 0) memcpy(h, r->headers, count * sizeof *h);
-    h[count++] = (struct header){slice_str(DEAD_LETTER_REASON),
-                                 slice_str(bad_reason_name(b->events[i].bad))};
-    h[count++] = (struct header){slice_str(DEAD_LETTER_DETAIL),
-                                 slice_str(b->events[i].detail)};
-    h[count++] =
-        (struct header){slice_str(DEAD_LETTER_TOPIC), slice_str(o->topic)};
-    h[count++] = (struct header){slice_str(DEAD_LETTER_PARTITION), partition};
-    h[count++] = (struct header){slice_str(DEAD_LETTER_OFFSET), offset};
+    h[0] = (struct header){slice_str(DEAD_LETTER_REASON),
+                           slice_str(bad_reason_name(b->events[i].bad))};
+    h[1] = (struct header){slice_str(DEAD_LETTER_DETAIL),
+                           slice_str(b->events[i].detail)};
+    h[2] = (struct header){slice_str(DEAD_LETTER_TOPIC), slice_str(o->topic)};
+    h[3] = (struct header){slice_str(DEAD_LETTER_PARTITION), partition};
+    h[4] = (struct header){slice_str(DEAD_LETTER_OFFSET), offset};
+    if (r->header_count > 0)
+        memcpy(h + DEAD_LETTER_HEADERS, r->headers,
+               r->header_count * sizeof *h);
     o->messages[o->count++] = (struct message){
         .output = OUTPUT_DEAD_LETTERS,
         .timestamp_ms = r->timestamp_ms,
         .key = r->key,
         .value = r->value,
         .headers = h,
-        .header_count = count,
+        .header_count = DEAD_LETTER_HEADERS + r->header_count,
     };
     return true;
 }

@@ -3,9 +3,10 @@
  * schemas/recommendations.avsc.
  *
  * A message carries its input's headers; its key is the user, its timestamp
- * the event's time (the log's own time where events have none). A dead
- * letter is the original key and value under the original headers and those
- * of DEAD LETTERS below.
+ * that of its input in the log, which a topic took already: what an event
+ * says of its time, brokers may refuse. (Files have none: there it is the
+ * event's.) A dead letter is the original key and value under the headers of
+ * DEAD LETTERS below and the original ones.
  *
  * Memory   Encoded bytes live in an arena of this module until the next call
  *          of outputs_encode; a batch that does not fit is encoded in parts.
@@ -23,6 +24,11 @@
 #define DEAD_LETTER_TOPIC     "millrace.source.topic"
 #define DEAD_LETTER_PARTITION "millrace.source.partition"
 #define DEAD_LETTER_OFFSET    "millrace.source.offset"
+enum { DEAD_LETTER_HEADERS = 5 }; /* they come first */
+/* "omitted": it was larger than the topic takes. Key and input's headers go
+ * together. */
+#define DEAD_LETTER_VALUE "millrace.value"
+#define DEAD_LETTER_KEY   "millrace.key"
 
 struct outputs;
 /* model NULL: only dead letters. topic is lent. ignores: as in struct sink. */

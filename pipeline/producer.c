@@ -79,6 +79,29 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m,
                    m->rkt ? rd_kafka_topic_name(m->rkt) : "?");
 }
 
+/* What the topics take, where the configuration allows more. */
+static enum rc limit_messages(rd_kafka_conf_t *conf,
+                              const struct producer_options *o, struct err *e)
+{
+    char value[32], text[KAFKA_ERROR_BYTES];
+    size_t size = sizeof value;
+
+    if (o->message_bytes_max == 0 ||
+        rd_kafka_conf_get(conf, "message.max.bytes", value, &size) !=
+            RD_KAFKA_CONF_OK ||
+        strtoull(value, NULL, 10) <= o->message_bytes_max)
+        return RC_OK;
+    (void)snprintf(value, sizeof value, "%llu",
+                   (unsigned long long)o->message_bytes_max);
+    if (rd_kafka_conf_set(conf, "message.max.bytes", value, text,
+                          sizeof text) == RD_KAFKA_CONF_OK)
+        return RC_OK;
+    return ERR(e, RC_STOP,
+               "kafka: an output topic takes messages of %s bytes at most "
+               "(max.message.bytes): %s",
+               value, text);
+}
+
 static enum rc open_client(struct producer *p, const struct producer_options *o,
                            struct err *e)
 {
@@ -97,6 +120,10 @@ static enum rc open_client(struct producer *p, const struct producer_options *o,
         rd_kafka_conf_destroy(conf);
         return ERR(e, RC_STOP, "kafka: transactional id '%s': %s",
                    o->transactional_id, text);
+    }
+    if (limit_messages(conf, o, e) != RC_OK) {
+        rd_kafka_conf_destroy(conf);
+        return e->rc;
     }
     rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
     rd_kafka_conf_set_opaque(conf, p);

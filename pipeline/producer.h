@@ -26,6 +26,9 @@ struct producer_options {
     uint32_t topic_count;
     const char *transactional_id; /* NULL: none */
     bool bulk; /* throughput matters, latency does not: import, generate */
+    /* Larger messages are refused by producer_send: what the topics take, if
+     * that is less than kafka.producer.message.max.bytes. 0: not known. */
+    uint64_t message_bytes_max;
 };
 
 /* Fetches the metadata of every topic. RC_STOP where one does not exist. */

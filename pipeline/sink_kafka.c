@@ -4,8 +4,10 @@
 #include <stdlib.h>
 
 #include "log.h"
+#include "outputs.h"
 #include "producer.h"
 #include "source_kafka.h"
+#include "topic_limits.h"
 
 enum {
     FLUSH_WAIT_MS = 30000,  /* as long as a message may take to be delivered */
@@ -13,7 +15,7 @@ enum {
     INIT_WAIT_MS = 30000,   /* the coordinator may have to end an open one */
     OFFSETS_WAIT_MS = 15000,
     SETTLE_US = 5000, /* see begin */
-    HEADERS_OMITTED = 1,
+    HEADERS_OMITTED = 2,
 };
 
 struct kafka_sink {
@@ -21,9 +23,10 @@ struct kafka_sink {
     struct sink_kafka_options o;
     struct producer *producer;
     rd_kafka_t *consumer;
-    bool open;                 /* a transaction has begun */
-    uint64_t committed_ns;     /* when the last one was committed */
-    rd_kafka_queue_t *answers; /* of offset commits */
+    bool open;                  /* a transaction has begun */
+    uint64_t committed_ns;      /* when the last one was committed */
+    rd_kafka_queue_t *answers;  /* of offset commits */
+    uint64_t message_bytes_max; /* the output topics' least; 0: not known */
 };
 
 static struct kafka_sink *self(struct sink *k)
@@ -63,6 +66,7 @@ static enum rc renew_producer(struct kafka_sink *k, struct err *e)
         .topics = k->o.topics,
         .topic_count = OUTPUTS,
         .transactional_id = k->o.transactional_id,
+        .message_bytes_max = k->message_bytes_max,
     };
     enum rc rc;
 
@@ -128,23 +132,54 @@ static enum rc begin(struct kafka_sink *k, struct err *e)
     return rc;
 }
 
-static enum rc send_without_value(struct kafka_sink *k, const struct message *m,
-                                  struct err *e)
+static uint32_t add_omitted(struct header *h, uint32_t count, const char *name)
 {
-    struct header headers[SOURCE_HEADERS_MAX + HEADERS_OMITTED];
-    struct message short_one = *m;
-    uint32_t count = m->header_count < SOURCE_HEADERS_MAX ? m->header_count
-                                                          : SOURCE_HEADERS_MAX;
+    h[count] = (struct header){slice_str(name), slice_str("omitted")};
+    return count + 1;
+}
 
-    for (uint32_t i = 0; i < count; i++)
-        headers[i] = m->headers[i];
-    headers[count++] =
-        (struct header){slice_str("millrace.value"), slice_str("omitted")};
-    short_one.value = slice_of(NULL, 0);
-    short_one.headers = headers;
-    short_one.header_count = count;
-    LOG(WARN, "DEADLARGE", "value_bytes=%zu sent without value", m->value.len);
-    return producer_send(k->producer, m->output, &short_one, e);
+/* A dead letter without its value, or without all but its reason. What was
+ * left out is said next to it, before the input's own headers. */
+static enum rc send_shortened(struct kafka_sink *k, const struct message *m,
+                              bool reason_only, struct err *e)
+{
+    struct header h[DEAD_LETTER_HEADERS + HEADERS_OMITTED + SOURCE_HEADERS_MAX];
+    struct message less = *m;
+    uint32_t count = DEAD_LETTER_HEADERS, own = m->header_count - count;
+
+    assert(m->header_count >= count && own <= SOURCE_HEADERS_MAX);
+    memcpy(h, m->headers, count * sizeof *h);
+    if (m->value.len > 0) count = add_omitted(h, count, DEAD_LETTER_VALUE);
+    if (reason_only) count = add_omitted(h, count, DEAD_LETTER_KEY);
+    if (reason_only) own = 0;
+    memcpy(h + count, m->headers + DEAD_LETTER_HEADERS, own * sizeof *h);
+    less.value = slice_of(NULL, 0);
+    if (reason_only) less.key = slice_of(NULL, 0);
+    less.headers = h;
+    less.header_count = count + own;
+    return producer_send(k->producer, m->output, &less, e);
+}
+
+/* Losing an unusable record's place is worse than losing its bytes. */
+static enum rc send_dead_letter(struct kafka_sink *k, const struct message *m,
+                                struct err *e)
+{
+    enum rc rc = producer_send(k->producer, m->output, m, e);
+
+    if (rc != RC_STOP || producer_broken(k)) return rc;
+    if (k->o.metrics) metrics_add(k->o.metrics, COUNT_dead_letters_cut, 1);
+    rc = send_shortened(k, m, false, e);
+    return rc == RC_STOP ? send_shortened(k, m, true, e) : rc;
+}
+
+static enum rc send_one(struct kafka_sink *k, const struct message *m,
+                        struct err *e)
+{
+    enum rc rc = m->output == OUTPUT_DEAD_LETTERS
+                     ? send_dead_letter(k, m, e)
+                     : producer_send(k->producer, m->output, m, e);
+
+    return rc == RC_STOP && producer_broken(k) ? (e->rc = RC_AGAIN) : rc;
 }
 
 static enum rc kafka_send(struct sink *sink, const struct message *m,
@@ -155,14 +190,8 @@ static enum rc kafka_send(struct sink *sink, const struct message *m,
     TRY(need_producer(k, e));
     if (exactly_once(k) && count > 0) TRY(begin(k, e));
     for (uint32_t i = 0; i < count; i++) {
-        enum rc rc;
-        if (!producer_has_topic(k->producer, m[i].output)) continue;
-        rc = producer_send(k->producer, m[i].output, &m[i], e);
-        if (rc == RC_STOP && m[i].output == OUTPUT_DEAD_LETTERS &&
-            m[i].value.len > 0)
-            rc = send_without_value(k, &m[i], e);
-        if (rc == RC_STOP && producer_broken(k)) rc = e->rc = RC_AGAIN;
-        if (rc != RC_OK) return rc;
+        if (producer_has_topic(k->producer, m[i].output))
+            TRY(send_one(k, &m[i], e));
     }
     /* Serves failed deliveries, which the next commit reports. */
     (void)rd_kafka_poll(producer_handle(k->producer), 0);
@@ -187,6 +216,14 @@ offset_list(const struct kafka_sink *k, const struct source_position *next,
     return list;
 }
 
+/* An answer that comes too late must not be taken for that of the next
+ * commit: it goes down with its queue. */
+static void renew_answers(struct kafka_sink *k)
+{
+    rd_kafka_queue_destroy(k->answers);
+    k->answers = rd_kafka_queue_new(k->consumer);
+}
+
 /* The answer is waited for on a queue of our own, so that the wait has an
  * end and no callback of the consumer runs meanwhile. */
 static enum rc commit_offsets(struct kafka_sink *k,
@@ -198,17 +235,23 @@ static enum rc commit_offsets(struct kafka_sink *k,
     rd_kafka_event_t *answer;
 
     if (!error) {
-        answer = rd_kafka_queue_poll(k->answers, OFFSETS_WAIT_MS);
+        answer = rd_kafka_queue_poll(k->answers, k->o.offsets_wait_ms);
         error = answer ? rd_kafka_event_error(answer)
                        : RD_KAFKA_RESP_ERR__TIMED_OUT;
-        if (answer) rd_kafka_event_destroy(answer);
+        if (answer)
+            rd_kafka_event_destroy(answer);
+        else
+            renew_answers(k);
     }
     if (!error || error == RD_KAFKA_RESP_ERR__NO_OFFSET) return RC_OK;
     return ERR(e, kafka_error_rc(error), "kafka: committing offsets: %s",
                rd_kafka_err2str(error));
 }
 
-/* Did the transaction whose outcome nobody told commit these offsets? */
+/* Did the transaction whose outcome nobody told commit these offsets? It did
+ * all of it or nothing. A partition that stands further on has a new owner
+ * already, who began where this transaction left it: it says nothing against
+ * a commit, and what is read of it here goes to nobody. */
 static enum rc was_committed(struct kafka_sink *k,
                              const rd_kafka_topic_partition_list_t *list,
                              bool *committed, struct err *e)
@@ -216,12 +259,12 @@ static enum rc was_committed(struct kafka_sink *k,
     rd_kafka_topic_partition_list_t *found =
         rd_kafka_topic_partition_list_copy(list);
     rd_kafka_resp_err_t error =
-        rd_kafka_committed(k->consumer, found, OFFSETS_WAIT_MS);
+        rd_kafka_committed(k->consumer, found, k->o.offsets_wait_ms);
 
     *committed = true;
     for (int i = 0; !error && i < list->cnt; i++) {
         error = found->elems[i].err;
-        if (found->elems[i].offset != list->elems[i].offset) *committed = false;
+        if (found->elems[i].offset < list->elems[i].offset) *committed = false;
     }
     rd_kafka_topic_partition_list_destroy(found);
     if (!error) return RC_OK;
@@ -411,6 +454,23 @@ static void kafka_close(struct sink *sink)
 static const struct sink_ops OPS = {kafka_send, kafka_commit, kafka_abort,
                                     kafka_close};
 
+/* Dead letters may have no key, and a compacted topic refuses those. */
+static enum rc ask_limits(struct kafka_sink *k, struct err *e)
+{
+    struct topic_limits limits[OUTPUTS];
+    uint64_t bytes;
+
+    TRY(topic_limits_ask(k->consumer, k->o.topics, OUTPUTS, limits, e));
+    if (limits[OUTPUT_DEAD_LETTERS].compacted)
+        return ERR(e, RC_STOP,
+                   "kafka: topic '%s' is compacted, which refuses dead letters "
+                   "without a key; set its cleanup.policy to delete",
+                   k->o.topics[OUTPUT_DEAD_LETTERS]);
+    bytes = topic_limits_message_bytes(limits, OUTPUTS);
+    k->message_bytes_max = bytes == UINT64_MAX ? 0 : bytes;
+    return RC_OK;
+}
+
 enum rc sink_kafka_open(struct sink **out, const struct sink_kafka_options *o,
                         struct err *e)
 {
@@ -420,11 +480,13 @@ enum rc sink_kafka_open(struct sink **out, const struct sink_kafka_options *o,
     if (!k) return ERR(e, RC_STOP, "kafka: no memory for a sink");
     k->base.ops = &OPS;
     k->o = *o;
+    if (k->o.offsets_wait_ms == 0) k->o.offsets_wait_ms = OFFSETS_WAIT_MS;
     k->consumer = source_kafka_handle(o->source);
     for (uint32_t i = 0; i < OUTPUTS; i++)
         if (!o->topics[i] || !*o->topics[i]) k->base.ignores |= 1u << i;
     k->answers = rd_kafka_queue_new(k->consumer);
-    rc = renew_producer(k, e);
+    rc = ask_limits(k, e);
+    if (rc == RC_OK) rc = renew_producer(k, e);
     if (rc != RC_OK) {
         kafka_close(&k->base);
         return rc;

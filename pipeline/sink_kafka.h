@@ -11,9 +11,11 @@
  * Errors          RC_AGAIN: nothing of this commit counts; the producer is
  *                 usable. RC_STOP: rights, fencing, messages that no retry
  *                 would deliver.
- * Large           A dead letter that is larger than the broker takes goes
- *                 without its value, with a header "millrace.value" =
- *                 "omitted": reading it was not possible, losing its place is.
+ * Large           A dead letter that is larger than its topic takes goes
+ *                 without its value, with a header DEAD_LETTER_VALUE; where
+ *                 that does not help, also without its key and its input's
+ *                 headers. Other outputs are bounded: texts by the mapping,
+ *                 headers by the source.
  * Threads         The thread of the source it commits for. */
 #ifndef MILLRACE_SINK_KAFKA_H
 #define MILLRACE_SINK_KAFKA_H
@@ -28,6 +30,7 @@ struct sink_kafka_options {
     const char *topics[OUTPUTS];    /* NULL or "": that output is dropped */
     const char *transactional_id;   /* NULL: at least once */
     struct worker_metrics *metrics; /* counts aborted commits; NULL: none */
+    int offsets_wait_ms;            /* for the group's coordinator; 0: 15 s */
 };
 enum rc sink_kafka_open(struct sink **out, const struct sink_kafka_options *o,
                         struct err *e) MUST_USE;

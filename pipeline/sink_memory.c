@@ -9,6 +9,7 @@ struct sink_memory {
     struct committed *committed;
     uint32_t partitions;
     uint32_t fail_sends, fail_commits; /* countdowns; 0: off */
+    uint32_t fail_aborts;              /* how many still will */
     uint64_t commits;
 };
 
@@ -88,7 +89,10 @@ static enum rc memory_commit(struct sink *sink,
 static enum rc memory_abort(struct sink *sink, struct err *e)
 {
     struct sink_memory *k = self(sink);
-    (void)e;
+    if (k->fail_aborts > 0) {
+        k->fail_aborts--;
+        return ERR(e, RC_AGAIN, "memory sink: told to fail this abort");
+    }
     k->sent = k->final;
     k->bytes.used = k->bytes_final;
     return RC_OK;
@@ -146,6 +150,11 @@ void sink_memory_fail(struct sink *sink, uint32_t sends, uint32_t commits)
 {
     self(sink)->fail_sends = sends;
     self(sink)->fail_commits = commits;
+}
+
+void sink_memory_fail_aborts(struct sink *sink, uint32_t aborts)
+{
+    self(sink)->fail_aborts = aborts;
 }
 
 uint64_t sink_memory_commits(const struct sink *k)

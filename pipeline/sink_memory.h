@@ -5,7 +5,7 @@
  *          since the last commit. Committed offsets go to the array that a
  *          memory source reads, so the two together behave like a broker.
  * Failure  sink_memory_fail makes a send or a commit to come return
- *          RC_AGAIN, once.
+ *          RC_AGAIN, once; sink_memory_fail_aborts the next aborts.
  * Memory   Everything is taken at the start; a full sink is RC_STOP.
  * Threads  One worker thread. */
 #ifndef MILLRACE_SINK_MEMORY_H
@@ -26,6 +26,8 @@ const struct message *sink_memory_at(const struct sink *k, uint32_t i);
 /* The sends-th call of send from now and the commits-th of commit fail;
  * 0: none does. */
 void sink_memory_fail(struct sink *k, uint32_t sends, uint32_t commits);
+/* So many aborts to come fail. */
+void sink_memory_fail_aborts(struct sink *k, uint32_t aborts);
 uint64_t sink_memory_commits(const struct sink *k);
 
 #endif

@@ -84,26 +84,27 @@ static uint32_t input_of(const struct kafka_source *k,
     return 0;
 }
 
-static uint32_t take_headers(rd_kafka_message_t *m, struct header *out)
+static uint32_t take_headers(struct kafka_source *k, rd_kafka_message_t *m,
+                             struct header *out)
 {
     rd_kafka_headers_t *headers;
     const char *name;
     const void *value;
-    size_t size;
+    size_t size, left = SOURCE_HEADERS_BYTES_MAX;
     uint32_t count = 0;
 
     if (rd_kafka_message_headers(m, &headers)) return 0;
     while (count < SOURCE_HEADERS_MAX &&
            !rd_kafka_header_get_all(headers, count, &name, &value, &size)) {
-        out[count].name = slice_str(name);
+        size_t name_len = strlen(name);
+        if (name_len > left || size > left - name_len) break;
+        left -= name_len + size;
+        out[count].name = slice_of(name, name_len);
         out[count].value = slice_of(value, size);
         count++;
     }
-    if (rd_kafka_header_cnt(headers) > SOURCE_HEADERS_MAX)
-        LOG(WARN, "HEADERS",
-            "topic=%s partition=%d offset=%lld headers=%zu kept=%d",
-            rd_kafka_topic_name(m->rkt), m->partition, (long long)m->offset,
-            rd_kafka_header_cnt(headers), SOURCE_HEADERS_MAX);
+    if (count < rd_kafka_header_cnt(headers) && k->metrics)
+        metrics_add(k->metrics, COUNT_headers_cut, 1);
     return count;
 }
 
@@ -123,7 +124,7 @@ static void take_message(struct kafka_source *k, struct batch *b,
         .key = slice_of(m->key, m->key_len),
         .value = slice_of(m->payload, m->len),
         .headers = headers,
-        .header_count = take_headers(m, headers),
+        .header_count = take_headers(k, m, headers),
     };
 }
 

@@ -10,7 +10,9 @@
  *          did begins where kafka.auto.offset.reset says, earliest unless
  *          set. A position outside the log stops, it never jumps.
  * Read     Committed records only.
- * Headers  At most SOURCE_HEADERS_MAX of a record pass through.
+ * Headers  The first of a record pass through, SOURCE_HEADERS_MAX and
+ *          SOURCE_HEADERS_BYTES_MAX at most: they go into every output, which
+ *          has to fit its topic. The rest is cut, and counted.
  * Errors   RC_STOP: rights, unknown topics, a position outside the log, an
  *          instance id used twice. What comes back by itself (brokers gone,
  *          leaders elected) is librdkafka's to wait for, and is logged. */
@@ -21,7 +23,11 @@
 #include "metrics.h"
 #include "source.h"
 
-enum { SOURCE_TOPICS_MAX = 4, SOURCE_HEADERS_MAX = 32 };
+enum {
+    SOURCE_TOPICS_MAX = 4,
+    SOURCE_HEADERS_MAX = 32,
+    SOURCE_HEADERS_BYTES_MAX = 16384, /* of their names and values */
+};
 
 struct source_kafka_options {
     const struct config *config;
@@ -31,7 +37,7 @@ struct source_kafka_options {
     const char *instance; /* group.instance.id: unique in the group and kept
                              over restarts; NULL: a dynamic member */
     uint32_t events_max;  /* of the batches it fills */
-    struct worker_metrics *metrics; /* for the lag; NULL: not kept */
+    struct worker_metrics *metrics; /* for lag and cut headers; NULL: none */
 };
 enum rc source_kafka_open(struct source **out,
                           const struct source_kafka_options *o,

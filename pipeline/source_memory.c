@@ -19,6 +19,7 @@ struct source_memory {
     bool assigned;
     struct planned planned[SOURCE_MEMORY_CHANGES];
     uint32_t planned_count;
+    bool repeats;
     struct source_position positions[PARTITIONS_MAX];
 };
 
@@ -55,7 +56,7 @@ static enum rc memory_poll(struct source *source, struct batch *b,
         assert(slot < s->partitions);
         if (s->from[slot] < 0 || r->offset < s->from[slot]) continue;
         b->records[b->count++] = *r;
-        s->from[slot] = r->offset + 1;
+        if (!s->repeats) s->from[slot] = r->offset + 1;
         s->given++;
     }
     return RC_OK;
@@ -210,6 +211,11 @@ void source_memory_change(struct source *source, enum source_change_kind kind,
     assert(s->planned_count < SOURCE_MEMORY_CHANGES);
     s->planned[s->planned_count++] =
         (struct planned){.kind = kind, .given = given};
+}
+
+void source_memory_repeats(struct source *source)
+{
+    self(source)->repeats = true;
 }
 
 uint64_t source_memory_given(const struct source *source)

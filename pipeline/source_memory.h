@@ -33,6 +33,8 @@ enum rc source_memory_new(struct source **out, const struct record *records,
 enum { SOURCE_MEMORY_CHANGES = 16 };
 void source_memory_change(struct source *s, enum source_change_kind kind,
                           uint64_t given);
+/* Records that go back in offset are given too, as a log never does. */
+void source_memory_repeats(struct source *s);
 /* Records given so far, those given again included. */
 uint64_t source_memory_given(const struct source *s);
 

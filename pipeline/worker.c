@@ -40,6 +40,8 @@ enum {
     PARTITIONS_MAX = 4096,     /* of one worker */
     TAKE_OVER_WAIT_MS = 30000, /* for another worker to let a partition go */
     TAKE_OVER_PAUSE_MS = 10,
+    COMMIT_EXACTLY_ONCE_MS = 100, /* unless commit.interval is set */
+    COMMIT_AT_LEAST_ONCE_MS = 1000,
 };
 
 struct worker {
@@ -146,9 +148,17 @@ static bool commits_when_idle(const struct worker *w)
     return w->o.finite || w->o.config->delivery == EXACTLY_ONCE;
 }
 
+static int64_t commit_interval_ms(const struct config *c)
+{
+    if (c->commit_interval > 0) return c->commit_interval;
+    return c->delivery == EXACTLY_ONCE ? COMMIT_EXACTLY_ONCE_MS
+                                       : COMMIT_AT_LEAST_ONCE_MS;
+}
+
 static int64_t commit_in_ms(const struct worker *w)
 {
-    int64_t left = w->committed_at_ms + w->o.config->commit_interval - now_ms();
+    int64_t left =
+        w->committed_at_ms + commit_interval_ms(w->o.config) - now_ms();
     return left > 0 ? left : 0;
 }
 
@@ -339,6 +349,8 @@ static void keep_ours(struct worker *w)
         struct partition *p = state_partition(w->state, r->input, r->partition);
         if (p) {
             ev->fold = r->offset < p->committed; /* I3 */
+        }
+        if (p && r->offset >= p->next) {
             p->next = r->offset + 1;
             p->seen_offset = r->offset;
             p->seen_hash = record_hash(r);
@@ -379,8 +391,8 @@ static enum rc observe(struct worker *w, struct err *e)
     return w->o.observe(w->o.observer, b, e);
 }
 
-/* After a failure: the path that a restart takes. */
-static enum rc rewind_to_commit(struct worker *w, struct err *e)
+/* Counts a failure and waits, longer each time. */
+static enum rc note_failure(struct worker *w, struct err *e)
 {
     int64_t wait_ms = 0, most_ms = w->o.pause_ms_max;
     if (most_ms == 0) most_ms = WORKER_PAUSE_MS_MAX;
@@ -390,14 +402,31 @@ static enum rc rewind_to_commit(struct worker *w, struct err *e)
     if (++w->failures >= WORKER_FAILURES_MAX) {
         (void)err_context(e, "worker: %d failures without a commit between",
                           WORKER_FAILURES_MAX);
-        return RC_STOP;
+        return e->rc = RC_STOP;
     }
     if (w->failures > 1) wait_ms = INT64_C(25) << (w->failures - 1);
     pause_ms(wait_ms < most_ms ? wait_ms : most_ms);
-    source_release(w->o.source);
-    batch_reset(&w->batch);
+    return RC_OK;
+}
+
+static enum rc take_back(struct worker *w, struct err *e)
+{
     TRY(sink_abort(w->o.sink, e));
     return rewind_partitions(w, e);
+}
+
+/* After a failure: the path that a restart takes. It may fail too, while the
+ * brokers are away. */
+static enum rc rewind_to_commit(struct worker *w, struct err *e)
+{
+    enum rc rc;
+    source_release(w->o.source);
+    batch_reset(&w->batch);
+    do {
+        TRY(note_failure(w, e));
+        rc = take_back(w, e);
+    } while (rc == RC_AGAIN);
+    return rc;
 }
 
 static enum worker_phase phase(const struct worker *w)

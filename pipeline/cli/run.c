@@ -99,8 +99,8 @@ static int run(const struct cli *cli, const struct config *c)
 {
     sigset_t set = block_signals();
     struct service *s;
-    struct err e;
-    enum rc rc = service_open(&s, c, &e);
+    struct err e, later;
+    enum rc rc = service_open(&s, c, &e), drained;
 
     if (rc != RC_OK) return cli_fail(cli, EXIT_CONFIG, &e);
     LOG(INFO, "START", "version=%s topic=%s group=%s workers=%u delivery=%s",
@@ -111,7 +111,8 @@ static int run(const struct cli *cli, const struct config *c)
         watch(s, &set);
     else
         service_stop(s);
-    if (rc == RC_OK) rc = drain(s, c, &set, &e);
+    drained = drain(s, c, &set, rc == RC_OK ? &e : &later);
+    if (rc == RC_OK) rc = drained;
     if (rc == RC_OK)
         LOG(INFO, "STOPPED", "events=%llu",
             (unsigned long long)metrics_sum(service_metrics(s), COUNT_events));

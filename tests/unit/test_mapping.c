@@ -268,6 +268,19 @@ static void test_future(void **state)
     fixture_close(&f);
 }
 
+/* As far apart as the two can be, an old event is not a future one. */
+static void test_far_behind_the_log(void **state)
+{
+    struct fixture f = {.config = config_make()};
+    struct sample old = GOOD;
+    (void)state;
+    fixture_open(&f, SCHEMA);
+    old.at_us = -62000000000 * 1000000; /* the year 5 */
+    sample_put(old);
+    assert_int_equal(decode_at(&f, INT64_MAX)->bad, BAD_NONE);
+    fixture_close(&f);
+}
+
 static void test_every_truncation(void **state)
 {
     struct fixture f = {.config = config_make()};
@@ -673,6 +686,7 @@ int main(void)
         cmocka_unit_test(test_missing_values),
         cmocka_unit_test(test_bad_values),
         cmocka_unit_test(test_future),
+        cmocka_unit_test(test_far_behind_the_log),
         cmocka_unit_test(test_every_truncation),
         cmocka_unit_test(test_tombstones),
         cmocka_unit_test(test_neighbours),

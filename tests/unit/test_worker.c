@@ -385,6 +385,71 @@ static void test_sink_stays_broken(void **state)
     spine_run_close(&r);
 }
 
+/* Brokers that are away fail what takes the failed batch back as well: that
+ * is a failure more, not the end. */
+static void test_aborts_fail(void **state)
+{
+    struct spine_run r;
+    struct err e;
+    (void)state;
+    spine_run_open(&r, &the_log, OFTEN);
+    spine_run_start(&r);
+    for (uint32_t i = 0; i < 20; i++) {
+        if (i % 7 == 0) sink_memory_fail(r.sink, 2, 0);
+        if (i % 7 == 0) sink_memory_fail_aborts(r.sink, 3);
+        assert_int_equal(worker_step(r.worker, &e), RC_OK);
+    }
+    sink_memory_fail(r.sink, 0, 0);
+    sink_memory_fail_aborts(r.sink, 0);
+    assert_true(spine_run_count(&r, COUNT_rewinds) >= 4);
+    spine_run_to_end(&r);
+    check(&r);
+    spine_run_close(&r);
+}
+
+/* And where they never come back it ends as any other failure does. */
+static void test_aborts_stay_broken(void **state)
+{
+    struct spine_run r;
+    struct err e;
+    (void)state;
+    spine_run_open(&r, &the_log, OFTEN);
+    spine_run_start(&r);
+    sink_memory_fail(r.sink, 1, 0);
+    sink_memory_fail_aborts(r.sink, UINT32_MAX);
+    assert_int_equal(worker_step(r.worker, &e), RC_STOP);
+    assert_non_null(strstr(e.text, "failures"));
+    assert_int_equal(sink_memory_count(r.sink), 0);
+    spine_run_close(&r);
+}
+
+/* A record that comes a second time does nothing, and takes the position
+ * that is committed nowhere. */
+static void test_a_record_comes_twice(void **state)
+{
+    struct spine_log log = the_log;
+    struct spine_run r;
+    uint32_t last = the_log.count - 1;
+    (void)state;
+    log.records = malloc((the_log.count + 2) * sizeof *log.records);
+    assert_non_null(log.records);
+    memcpy(log.records, the_log.records, last * sizeof *log.records);
+    log.records[last] = the_log.records[last - 40];
+    log.records[last + 1] = the_log.records[last];
+    log.records[last + 2] = the_log.records[last - 30];
+    log.count = the_log.count + 2;
+    spine_run_open(&r, &log, OFTEN);
+    source_memory_repeats(r.source);
+    spine_run_start(&r);
+    spine_run_to_end(&r);
+    assert_int_equal(spine_run_count(&r, COUNT_events_repeated), 2);
+    for (uint32_t i = 0; i < SPINE_PARTITIONS; i++)
+        assert_int_equal(r.committed[i].offset, calm.committed[i].offset);
+    check(&r);
+    spine_run_close(&r);
+    free(log.records);
+}
+
 /* --- I7: assignments ---------------------------------------------------- */
 
 static void test_rebalance(void **state)
@@ -604,6 +669,9 @@ int main(void)
         cmocka_unit_test(test_bad_tombstones),
         cmocka_unit_test(test_sink_fails),
         cmocka_unit_test(test_sink_stays_broken),
+        cmocka_unit_test(test_aborts_fail),
+        cmocka_unit_test(test_aborts_stay_broken),
+        cmocka_unit_test(test_a_record_comes_twice),
         cmocka_unit_test(test_rebalance),
         cmocka_unit_test(test_rebalance_with_failing_commit),
         cmocka_unit_test(test_crashes),
