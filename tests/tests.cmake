@@ -66,6 +66,7 @@ if(MILLRACE_TESTS)
   target_link_options(test_no_leakage PRIVATE -Wl,--wrap=windows_apply)
   target_link_options(test_no_malloc PRIVATE -Wl,--wrap=malloc
     -Wl,--wrap=calloc -Wl,--wrap=realloc -Wl,--wrap=aligned_alloc)
+  target_link_options(flow_0008-no_thread PRIVATE -Wl,--wrap=pthread_create)
 endif()
 
 # The model's bench scores with a model of random weights.

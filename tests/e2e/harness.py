@@ -179,10 +179,14 @@ class Run:
         self.wait(drained, "drained")
 
 
-def keep_all(topic, partitions):
+def keep_all(topic, partitions=PARTITIONS):
     """`topics --create` would have recommendations compacted, and tests
     count every one."""
-    new = NewTopic(topic, partitions, 1, config={"cleanup.policy": "delete"})
+    make_topic(topic, {"cleanup.policy": "delete"}, partitions)
+
+
+def make_topic(topic, settings, partitions=PARTITIONS):
+    new = NewTopic(topic, partitions, 1, config=settings)
     try:
         ADMIN.create_topics([new])[topic].result(30)
     except confluent_kafka.KafkaException as e:
@@ -264,7 +268,7 @@ class Case(unittest.TestCase):
                         "2", "32", "2", "64", "16", "500", *sets], check=True)
 
     def make_topics(self, config):
-        keep_all(self.options["output.recommendations.topic"], PARTITIONS)
+        keep_all(self.options["output.recommendations.topic"])
         millrace("topics", "--create", "--partitions", str(PARTITIONS),
                  "--config", config)
 
@@ -292,7 +296,7 @@ class Case(unittest.TestCase):
                  f"output.recommendations.topic={self.name}-lists-replayed",
                  f"dead.letters.topic={self.name}-dead-replayed"]
         sets = [x for s in again for x in ("--set", s)]
-        keep_all(f"{self.name}-lists-replayed", PARTITIONS)
+        keep_all(f"{self.name}-lists-replayed")
         millrace("topics", "--create", "--partitions", str(PARTITIONS),
                  "--config", config, *sets)
         millrace("replay", "--topic", self.options["input.topic"],

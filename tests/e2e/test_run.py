@@ -2,12 +2,13 @@
 
 import io
 import re
+import time
 import unittest
 
 import fastavro
 
 import harness
-from harness import Run, decode, millrace, read_topic, schema
+from harness import Run, decode, make_topic, millrace, read_topic, schema
 
 EVENTS = 20000
 
@@ -17,6 +18,15 @@ class RunTest(harness.Case):
         run = Run(self, config, *sets)
         run.wait_drained(self.options["input.topic"], self.options["group.id"])
         run.stop()
+
+    def event(self, user, time_ms):
+        """A transaction behind its Confluent header."""
+        value = io.BytesIO()
+        fastavro.schemaless_writer(value, schema("transaction"), {
+            "event_id": "e1", "user_id": user, "item_id": "i000001",
+            "time": time_ms, "amount": 12.5, "category": "toys",
+            "channel": "web", "type": "buy"})
+        return b"\0\0\0\0\7" + value.getvalue()
 
     def check_equal_to_replay(self, workers, delivery):
         config = self.start(EVENTS, delivery=delivery, workers=str(workers))
@@ -76,12 +86,7 @@ class RunTest(harness.Case):
 
     def test_headers_pass_through(self):
         config = self.start()
-        value = io.BytesIO()
-        fastavro.schemaless_writer(value, schema("transaction"), {
-            "event_id": "e1", "user_id": "u1", "item_id": "i000001",
-            "time": 1700000000000, "amount": 12.5, "category": "toys",
-            "channel": "web", "type": "buy"})
-        self.produce([("u1", b"\0\0\0\0\7" + value.getvalue(),
+        self.produce([("u1", self.event("u1", 1700000000000),
                        [("traceparent", b"00-abc-01"), ("empty", b"")])])
         self.drain(config)
         for messages in self.outputs():
@@ -113,6 +118,45 @@ class RunTest(harness.Case):
             self.assertTrue(m.headers["millrace.reason"])
         self.assertIn(b"t1", [m.headers.get("trace") for m in dead])
         self.assertEqual(len(self.outputs()[0]), 1000)
+
+    def test_what_a_topic_refuses_does_not_stop_the_stream(self):
+        """A bad record larger than the dead letters' topic takes; good ones
+        with a time that a broker refuses; headers without end."""
+        dead_topic = self.options["dead.letters.topic"]
+        make_topic(dead_topic, {"max.message.bytes": "20000"})
+        make_topic(self.options["output.fraud.topic"],
+                   {"message.timestamp.type": "CreateTime",
+                    "message.timestamp.after.max.ms": "60000",
+                    "message.timestamp.before.max.ms": "60000"})
+        config = self.start()
+        ahead = int((time.time() + 20 * 3600) * 1000)
+        many = [("own", b"x" * 10000)] * 60
+        self.produce([
+            ("u1", self.event("u1", ahead), None),
+            ("u2", b"\0\0\0\0\x63" + b"x" * 300000, [("trace", b"t1")]),
+            ("u3" * 20000, b"\0\0\0\0\x63", [("trace", b"t2")]),
+            ("u4", self.event("u4", 1), many),
+            ("u5", self.event("u5", ahead), many),
+        ])
+        self.drain(config)
+        self.assertEqual(len(self.outputs()[0]), 3)
+        dead = read_topic(dead_topic)
+        self.assertEqual(len(dead), 2)
+        self.assertEqual({m.headers["millrace.reason"] for m in dead},
+                         {b"schema_id"})
+        large = next(m for m in dead if m.key == b"u2")
+        self.assertEqual(large.headers["millrace.value"], b"omitted")
+        self.assertEqual(large.headers["trace"], b"t1")
+        self.assertFalse(large.value)
+        bare = next(m for m in dead if m.key is None)
+        self.assertEqual(bare.headers["millrace.key"], b"omitted")
+
+    def test_compacted_dead_letters_are_refused(self):
+        make_topic(self.options["dead.letters.topic"],
+                   {"cleanup.policy": "compact"})
+        done = millrace("run", "--config", self.start(), ok=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("cleanup.policy", done.stderr)
 
     def test_missing_topic_names_the_cure(self):
         self.make_model()

@@ -174,8 +174,8 @@ static void test_each_fault(void **state)
     expect_fault("recommend.seen = yes\n", "'yes'", "true or false");
     expect_fault("delivery = once\n", "'once'", "at_least_once|exactly_once");
     expect_fault("delivery = exactly\n", "'exactly'", "at_least_once|");
-    expect_fault("commit.interval = 100\n", "'100'", "1ms to 3s");
-    expect_fault("commit.interval = 1h\n", "'1h'", "1ms to 3s");
+    expect_fault("commit.interval = 100\n", "'100'", "0 to 3s");
+    expect_fault("commit.interval = 1h\n", "'1h'", "0 to 3s");
     expect_fault("commit.interval = 1 s\n", "'1 s'", "ms, s, m, h, d");
     expect_fault("state.keep = 99999999999999999d\n", "state.keep",
                  "at least 0");

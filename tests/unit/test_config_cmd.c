@@ -173,7 +173,7 @@ static void test_explain(void **state)
     (void)state;
     assert_int_equal(config("explain commit.interval --set commit.interval=1s"),
                      EXIT_OK);
-    assert_non_null(strstr(got.out, "a duration (ms, s, m, h, d): 1ms to 3s"));
+    assert_non_null(strstr(got.out, "a duration (ms, s, m, h, d): 0 to 3s"));
     assert_non_null(strstr(got.out, "MILLRACE_COMMIT_INTERVAL"));
     assert_non_null(strstr(got.out, "now          1s"));
     assert_non_null(strstr(got.out, "from         --set"));
