@@ -347,9 +347,7 @@ static void keep_ours(struct worker *w)
         const struct record *r = &b->records[i];
         struct event *ev = &b->events[i];
         struct partition *p = state_partition(w->state, r->input, r->partition);
-        if (p) {
-            ev->fold = r->offset < p->committed; /* I3 */
-        }
+        if (p) ev->fold = r->offset < p->committed; /* I3 */
         if (p && r->offset >= p->next) {
             p->next = r->offset + 1;
             p->seen_offset = r->offset;
