@@ -268,6 +268,14 @@ static enum rc decode_head(const struct history_shape *s, struct history *h,
     return RC_OK;
 }
 
+bool history_stored_offset(struct slice in, int64_t *offset)
+{
+    struct reader r = reader_of(in);
+    (void)read_bytes(&r, 4 + 4 + 8); /* to events_total, and past it */
+    *offset = read_i64(&r);
+    return !r.bad;
+}
+
 enum rc history_decode(const struct history_shape *s, struct history *h,
                        struct slice in, struct err *e)
 {

@@ -72,6 +72,7 @@ static void on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *m,
 {
     struct producer *p = opaque;
     (void)rk;
+    if (m->_private) *(int64_t *)m->_private = m->offset;
     if (!m->err) return;
     if (p->failed++ > 0) return;
     p->first_error = m->err;
@@ -183,14 +184,16 @@ static rd_kafka_headers_t *make_headers(const struct message *m)
     return headers;
 }
 
+/* *offset is set when the message is acknowledged; NULL: not asked. */
 static rd_kafka_resp_err_t produce(struct producer *p, uint32_t topic,
-                                   const struct message *m)
+                                   int32_t partition, const struct message *m,
+                                   int64_t *offset)
 {
     rd_kafka_headers_t *headers = make_headers(m);
     int64_t timestamp_ms = m->timestamp_ms > 0 ? m->timestamp_ms : 0;
     rd_kafka_resp_err_t error = rd_kafka_producev(
         p->rk, RD_KAFKA_V_RKT(p->topics[topic]),
-        RD_KAFKA_V_PARTITION(RD_KAFKA_PARTITION_UA),
+        RD_KAFKA_V_PARTITION(partition), RD_KAFKA_V_OPAQUE(offset),
         RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
         RD_KAFKA_V_KEY(m->key.ptr, m->key.len),
         RD_KAFKA_V_VALUE((void *)(uintptr_t)m->value.ptr, m->value.len),
@@ -201,14 +204,15 @@ static rd_kafka_resp_err_t produce(struct producer *p, uint32_t topic,
     return error;
 }
 
-enum rc producer_send(struct producer *p, uint32_t topic,
-                      const struct message *m, struct err *e)
+static enum rc send_to(struct producer *p, uint32_t topic, int32_t partition,
+                       const struct message *m, int64_t *offset, struct err *e)
 {
     rd_kafka_resp_err_t error;
     int waited_ms = 0;
 
     assert(producer_has_topic(p, topic));
-    while ((error = produce(p, topic, m)) == RD_KAFKA_RESP_ERR__QUEUE_FULL &&
+    while ((error = produce(p, topic, partition, m, offset)) ==
+               RD_KAFKA_RESP_ERR__QUEUE_FULL &&
            waited_ms < SEND_WAIT_MS) {
         (void)rd_kafka_poll(p->rk, QUEUE_WAIT_MS);
         waited_ms += QUEUE_WAIT_MS;
@@ -217,6 +221,22 @@ enum rc producer_send(struct producer *p, uint32_t topic,
     return ERR(e, kafka_error_rc(error),
                "kafka: producing %zu bytes to '%s': %s", m->value.len,
                rd_kafka_topic_name(p->topics[topic]), rd_kafka_err2str(error));
+}
+
+enum rc producer_send(struct producer *p, uint32_t topic,
+                      const struct message *m, struct err *e)
+{
+    return send_to(p, topic, RD_KAFKA_PARTITION_UA, m, NULL, e);
+}
+
+enum rc producer_put(struct producer *p, uint32_t topic, int32_t partition,
+                     const struct message *m, int64_t *offset, struct err *e)
+{
+    *offset = -1;
+    TRY(send_to(p, topic, partition, m, offset, e));
+    TRY(producer_flush(p, PRODUCER_FLUSH_MS, e));
+    assert(*offset >= 0);
+    return RC_OK;
 }
 
 enum rc producer_flush(struct producer *p, int wait_ms, struct err *e)

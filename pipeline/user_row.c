@@ -69,3 +69,13 @@ enum rc user_row_decode(const struct history_shape *hs,
     if (rc != RC_OK) history_fini(hs, h);
     return rc;
 }
+
+enum rc user_row_applied(struct slice user, struct slice in, int64_t *offset,
+                         struct err *e)
+{
+    TRY(user_row_verify(user, in, e));
+    if (history_stored_offset(
+            slice_of(in.ptr + HEAD_BYTES, in.len - HEAD_BYTES), offset))
+        return RC_OK;
+    return ERR(e, RC_STOP, "row: its history has no head");
+}

@@ -1,0 +1,169 @@
+/* forget.c - see forget.h. */
+#include "forget.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "log_input.h"
+#include "partition.h"
+#include "store.h"
+#include "user_row.h"
+
+enum {
+    SAMPLE_RECORDS = 200,
+    POLL_WAIT_MS = 1000,
+    READER_MEMORY_BYTES = 16 << 20,
+    OPEN_TRIES = 5,
+    OPEN_PAUSE_US = 100000,
+};
+
+/* --- the topic --------------------------------------------------------- */
+
+static enum rc check_record(const struct forget_topic *t,
+                            const struct record *r, const struct event *ev,
+                            struct err *e)
+{
+    const char *topic = t->config->input_topic;
+    if (ev->bad != BAD_NONE || ev->forget) return RC_OK;
+    if (!slice_equal(r->key, ev->user))
+        return ERR(e, RC_STOP,
+                   "topic %s: the key of the record at partition %d, offset "
+                   "%lld is not its user (role.user); a user can be forgotten "
+                   "only where events are keyed by user",
+                   topic, r->partition, (long long)r->offset);
+    if (!t->any_partition &&
+        partition_of(r->key, t->partitions) != r->partition)
+        return ERR(e, RC_STOP,
+                   "topic %s: the record at partition %d, offset %lld is not "
+                   "where murmur2 puts its key, so producers use another "
+                   "partitioner; say with --partition where the user's events "
+                   "are",
+                   topic, r->partition, (long long)r->offset);
+    return RC_OK;
+}
+
+static enum rc assign(struct source *s, struct err *e)
+{
+    struct source_change change;
+    TRY(source_change(s, &change, e));
+    if (change.kind != SOURCE_ASSIGNED) return RC_OK; /* nothing there */
+    return source_assign(s, change.positions, change.count, e);
+}
+
+static enum rc read_sample(const struct forget_topic *t, struct log_input *in,
+                           struct batch *b, struct err *e)
+{
+    TRY(assign(in->source, e));
+    while (!source_ended(in->source)) {
+        batch_reset(b);
+        TRY(source_poll(in->source, b, POLL_WAIT_MS, e));
+        event_decode(in->mapping, b);
+        for (uint32_t i = 0; i < b->count; i++)
+            TRY(check_record(t, &b->records[i], &b->events[i], e));
+        source_release(in->source);
+    }
+    return RC_OK;
+}
+
+enum rc forget_check(const struct forget_topic *t, struct err *e)
+{
+    const struct config *c = t->config;
+    const struct topic_range range = {
+        .topic = c->input_topic,
+        .partition = t->partition,
+        .from = t->log_end > SAMPLE_RECORDS ? t->log_end - SAMPLE_RECORDS : 0,
+        .until = t->log_end,
+    };
+    struct log_input in;
+    struct batch b = {0};
+    enum rc rc;
+    TRY(log_input_open(&in, c, NULL, 0, &range, e));
+    rc = batch_init(&b, c->batch_events_max, e);
+    if (rc == RC_OK) rc = read_sample(t, &in, &b, e);
+    batch_fini(&b);
+    log_input_close(&in);
+    return rc;
+}
+
+/* --- the store --------------------------------------------------------- */
+
+struct looking {
+    struct forget_look *out;
+    struct store *store;
+    const char *start; /* "users/TOPIC/" */
+    struct slice user;
+    int32_t partition;
+    int64_t offset;
+};
+
+/* A row that cannot be read may hold anything. */
+static bool is_newer(const struct looking *l, int32_t partition,
+                     struct slice row)
+{
+    struct err ignored;
+    int64_t applied;
+    return partition == l->partition && l->offset != INT64_MAX &&
+           user_row_applied(l->user, row, &applied, &ignored) == RC_OK &&
+           applied > l->offset;
+}
+
+static enum rc look_into(void *user, const char *name,
+                         const struct family_meta *meta, bool found,
+                         struct err *e)
+{
+    struct looking *l = user;
+    int64_t forgotten, erased;
+    int32_t partition;
+    uint8_t *row;
+    size_t size;
+    (void)meta;
+    (void)found;
+    if (strncmp(name, l->start, strlen(l->start)) != 0) return RC_OK;
+    partition = (int32_t)atoi(name + strlen(l->start));
+    TRY(store_forgotten(l->store, name, &forgotten, &erased, e));
+    if (erased < forgotten) l->out->pending = true;
+    TRY(store_find_row(l->store, name, l->user, &row, &size, e));
+    if (!row) return RC_OK;
+    if (is_newer(l, partition, slice_of(row, size))) {
+        l->out->returned++;
+    } else {
+        l->out->held++;
+        l->out->partition = partition;
+    }
+    free(row);
+    return RC_OK;
+}
+
+/* Beside a process at work files may go between being listed and opened. */
+static enum rc open_beside(struct store **out, const char *dir, struct err *e)
+{
+    const struct store_options o = {
+        .dir = dir, .memory_bytes = READER_MEMORY_BYTES, .read_only = true};
+    for (int i = 1;; i++) {
+        enum rc rc = store_open(out, &o, e);
+        if (rc == RC_OK || i == OPEN_TRIES) return rc;
+        (void)usleep(OPEN_PAUSE_US);
+    }
+}
+
+enum rc forget_look(struct forget_look *out, const char *dir, const char *topic,
+                    struct slice user, int32_t partition, int64_t offset,
+                    struct err *e)
+{
+    char path[4096], start[STORE_NAME_MAX];
+    struct looking l = {.out = out,
+                        .start = start,
+                        .user = user,
+                        .partition = partition,
+                        .offset = offset};
+    enum rc rc;
+    *out = (struct forget_look){.partition = -1};
+    (void)snprintf(path, sizeof path, "%s/rocksdb", dir);
+    if (access(path, F_OK) != 0) return RC_OK;
+    out->store = true;
+    (void)snprintf(start, sizeof start, "users/%s/", topic);
+    TRY(open_beside(&l.store, dir, e));
+    rc = store_each_family(l.store, look_into, &l, e);
+    store_close(l.store);
+    return rc;
+}
