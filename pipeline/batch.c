@@ -7,6 +7,7 @@ static const char *const REASONS[BAD_REASONS] = {
     [BAD_SCHEMA_ID] = "schema_id", [BAD_BYTES] = "bytes",
     [BAD_USER] = "user",           [BAD_TIME] = "time",
     [BAD_AMOUNT] = "amount",       [BAD_TEXT] = "text",
+    [BAD_LATE] = "late",
 };
 
 const char *bad_reason_name(enum bad_reason reason)

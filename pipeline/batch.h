@@ -47,6 +47,7 @@ enum bad_reason {
     BAD_TIME,      /* not a time, or too far ahead */
     BAD_AMOUNT,    /* not finite, or outside the scaled range */
     BAD_TEXT,      /* not UTF-8 where UTF-8 is promised */
+    BAD_LATE,      /* by time.late.policy */
     BAD_REASONS
 };
 const char *bad_reason_name(enum bad_reason reason);
@@ -61,6 +62,7 @@ struct event {
     bool recommend;     /* policy: make a list for this event */
     struct slice user, item, event_id, text;
     int64_t time_ms;        /* position when past.flags has PAST_NO_TIME */
+    int64_t stream_ms;      /* newest time of its partition up to here */
     struct past_event past; /* all but gap_ms, amount_log_ratio, PAST_LATE,
                                which the history knows when it applies it */
     int8_t label;           /* enum train_label; no feature code reads it */
@@ -74,9 +76,13 @@ struct recommendation {
 
 /* What the heads and the policy made of an event. */
 struct outcome {
-    bool applied; /* changed its user's row: neither bad nor a
-                     redelivery; n and features are set */
-    bool scored;  /* applied, not folded, and there is a model */
+    bool applied;    /* changed its user's row: neither bad, redelivered,
+                        repeated nor too late; n and features are set */
+    bool scored;     /* applied or repeated, not folded; there is a model */
+    bool repeated;   /* its event id is in the user's history */
+    bool no_context; /* repeated, but its place has left the history */
+    bool too_late;   /* by time.lateness.max */
+    bool expired;    /* by state.ttl: it begins its user's row anew */
     float fraud, anomaly;
     bool flagged;          /* fraud >= fraud.threshold */
     bool tiled;            /* its user has more events in the longest window

@@ -19,7 +19,8 @@ struct name_block {
 struct collect {
     struct collect_options o;
     uint32_t features;   /* F */
-    struct map64 users;  /* partition and user -> index */
+    struct map64 users;  /* partition and user -> index of its sequence */
+    uint64_t user_count; /* sequences: one that expired makes way for a new */
     uint64_t *user_rows; /* (users_room) rows kept of each */
     size_t users_room;
 
@@ -175,22 +176,27 @@ static enum rc keep_name(struct collect *c, uint64_t hash, struct slice text,
 /* --- rows --------------------------------------------------------------- */
 
 static enum rc user_index(struct collect *c, const struct record *r,
-                          struct slice user, uint32_t *out, struct err *e)
+                          struct slice user, bool anew, uint32_t *out,
+                          struct err *e)
 {
     uint64_t hash = hash64(user);
     uint64_t key =
         r->partition ? hash_mix(hash ^ (uint64_t)r->partition) : hash;
     bool made;
-    uint64_t *index =
-        map64_put(&c->users, key ? key : 1, c->users.count, &made);
+    uint64_t *index = map64_put(&c->users, key ? key : 1, c->user_count, &made);
+    if (index && anew) *index = c->user_count;
+    if (index && *index == c->user_count) {
+        c->user_count++;
+        made = true;
+    }
     if (index && made && *index == c->users_room) {
         size_t room = c->users_room ? c->users_room * 2 : ROWS_FIRST;
         if (!resize(&c->user_rows, room, sizeof *c->user_rows)) index = NULL;
         c->users_room = room;
     }
-    if (!index || c->users.count > UINT32_MAX)
-        return ERR(e, RC_STOP, "collecting the log: no memory for %zu users",
-                   c->users.count);
+    if (!index || c->user_count > UINT32_MAX)
+        return ERR(e, RC_STOP, "collecting the log: no memory for %llu users",
+                   (unsigned long long)c->user_count);
     if (made) c->user_rows[*index] = 0;
     *out = (uint32_t)*index;
     return RC_OK;
@@ -211,7 +217,7 @@ static enum rc keep_row(struct collect *c, const struct batch *b, uint32_t i,
     const struct event *ev = &b->events[i];
     const struct outcome *o = &b->outcomes[i];
     uint32_t user = 0;
-    TRY(user_index(c, &b->records[i], ev->user, &user, e));
+    TRY(user_index(c, &b->records[i], ev->user, o->expired, &user, e));
     if (ev->time_ms >= c->o.until_ms || o->n != c->user_rows[user])
         return RC_OK;
     if (c->rows == c->rows_room) TRY(grow_rows(c, e));
@@ -258,7 +264,7 @@ static void swap_rows(struct collect *c, uint64_t a, uint64_t b)
 static void order_rows(struct collect *c)
 {
     uint64_t *next = c->user_rows; /* no longer needed as counts */
-    for (size_t u = 0; u < c->users.count; u++)
+    for (size_t u = 0; u < c->user_count; u++)
         next[u] = c->user_start[u];
     for (uint64_t r = 0; r < c->rows; r++)
         c->row_user[r] = (uint32_t)next[c->row_user[r]]++;
@@ -273,7 +279,7 @@ static void order_rows(struct collect *c)
 
 enum rc collect_finish(struct collect *c, struct train_log *out, struct err *e)
 {
-    size_t users = c->users.count;
+    size_t users = c->user_count;
     c->user_start = calloc(users + 1, sizeof *c->user_start);
     if (!c->user_start) return ERR(e, RC_STOP, "collecting the log: no memory");
     for (size_t u = 0; u < users; u++)

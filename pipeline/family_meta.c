@@ -22,6 +22,7 @@ size_t family_meta_encode(const struct family_meta *m, uint8_t *out)
     to = put_i64(to, m->checkpoint);
     to = put_i64(to, m->applied);
     to = put_i64(to, m->released_ms);
+    to = put_i64(to, m->stream_ms);
     to = put_i64(to, m->seen_offset);
     to = put_u64(to, m->seen_hash);
     to = put_i64(to, m->changelog_next);
@@ -39,10 +40,11 @@ static void read_text(struct reader *r, char *out)
     out[s.len] = '\0';
 }
 
-/* What tells the log and the changelog apart from others. */
+/* What version 1 had not. */
 static void read_copy(struct reader *r, struct family_meta *m)
 {
     uint8_t unsent;
+    m->stream_ms = read_i64(r);
     m->seen_offset = read_i64(r);
     m->seen_hash = read_u64(r);
     m->changelog_next = read_i64(r);
@@ -56,7 +58,8 @@ enum rc family_meta_decode(struct family_meta *m, const char *family,
 {
     struct reader r = reader_of(in);
     uint8_t version = read_u8(&r);
-    *m = (struct family_meta){.seen_offset = -1, .unsent = true};
+    *m = (struct family_meta){
+        .seen_offset = -1, .unsent = true, .stream_ms = INT64_MIN};
     if (!r.bad && version != VERSION_PLAIN && version != VERSION)
         return ERR(e, RC_STOP,
                    "state of %s: written by version %d, this build reads %d",

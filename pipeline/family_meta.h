@@ -4,11 +4,11 @@
  *
  *   version u8 | cluster id: length u32, text | shape: length u32, text |
  *   partitions u32 | checkpoint i64 | applied i64 | released_ms i64 |
- *   seen_offset i64 | seen_hash u64 | changelog_next i64 | unsent u8 |
- *   checksum u64: XXH3 of all before
+ *   stream_ms i64 | seen_offset i64 | seen_hash u64 | changelog_next i64 |
+ *   unsent u8 | checksum u64: XXH3 of all before
  *
- * Version 1 ended with released_ms: it is read as one that has seen no record
- * and whose rows no changelog has.
+ * Version 1 ended with released_ms: it is read as one that knows no time, has
+ * seen no record and whose rows no changelog has.
  *
  * Threads  No shared state.
  * Errors   Only decode can fail: RC_STOP. */
@@ -29,6 +29,8 @@ struct family_meta {
     int64_t checkpoint;  /* every event before it is in the rows */
     int64_t applied;     /* no row holds an event at or after it */
     int64_t released_ms; /* wall clock, since when nobody owns it; 0: owned */
+    int64_t stream_ms;   /* newest event time before checkpoint; INT64_MIN:
+                            none, or not known */
     int64_t seen_offset; /* a record of the log, and its hash (record_hash), by
                             which the log is known again; -1: none yet */
     uint64_t seen_hash;

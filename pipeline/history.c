@@ -26,6 +26,7 @@ enum {
     VERSION = 1,
     HEAD_BYTES = 4 + 4 + 5 * 8 + 16,
     EVENT_FIXED_BYTES = 8 + 8 + 8 + 4,
+    EVENT_ID_AT = 8 + 8,
     ITEM_AT = EVENT_FIXED_BYTES, /* the first of those that may be left out */
     CAPACITY_FIRST = 4,
     FIELDS_STORED =
@@ -188,6 +189,23 @@ bool history_apply(const struct history_shape *s, struct history *h,
     return true;
 }
 
+/* The newest first: what repeats mostly does so at once. */
+bool history_find(const struct history_shape *s, const struct history *h,
+                  uint64_t event_id, uint32_t *after)
+{
+    if (event_id == 0) return false;
+    for (uint32_t i = 0; i < h->count; i++) {
+        uint32_t slot = h->first + h->count - 1 - i;
+        if (slot >= h->capacity) slot -= h->capacity;
+        if (get_u64(h->packed + (size_t)slot * s->stride + EVENT_ID_AT) !=
+            event_id)
+            continue;
+        *after = i;
+        return true;
+    }
+    return false;
+}
+
 uint32_t history_items(const struct history_shape *s, const struct history *h,
                        uint64_t *out)
 {
@@ -202,11 +220,11 @@ uint32_t history_items(const struct history_shape *s, const struct history *h,
 }
 
 void history_copy(const struct history_shape *s, const struct history *h,
-                  uint32_t count, struct past_event *out)
+                  uint32_t count, uint32_t after, struct past_event *out)
 {
-    assert(count <= h->count);
+    assert(after <= h->count && count <= h->count - after);
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t slot = h->first + h->count - count + i;
+        uint32_t slot = h->first + h->count - after - count + i;
         if (slot >= h->capacity) slot -= h->capacity;
         unpack(s, h->packed + (size_t)slot * s->stride, &out[i]);
     }

@@ -53,9 +53,15 @@ void history_fini(const struct history_shape *s, struct history *h);
 bool history_apply(const struct history_shape *s, struct history *h,
                    int64_t offset, struct past_event *ev);
 
-/* Copies the newest count events, oldest first. count <= h->count. */
+/* Copies count events, oldest first: the newest, or those before the newest
+ * `after`. count + after <= h->count. */
 void history_copy(const struct history_shape *s, const struct history *h,
-                  uint32_t count, struct past_event *out);
+                  uint32_t count, uint32_t after, struct past_event *out);
+
+/* Is an event of this id kept? *after: how many kept ones are newer than the
+ * newest such. False for id 0, which is none. */
+bool history_find(const struct history_shape *s, const struct history *h,
+                  uint64_t event_id, uint32_t *after);
 
 /* The item hashes of all events kept, oldest first; 0 where an event has
  * none. Returns h->count. */

@@ -228,20 +228,41 @@ static enum rc encode_value(struct outputs *o, enum output output,
     return RC_OK;
 }
 
-static void add_message(struct outputs *o, const struct batch *b, uint32_t i,
+/* The mark of one that repeats another, and the event's own headers. False
+ * when the arena is full. */
+static bool mark_repeated(struct outputs *o, const struct record *r,
+                          const struct header **headers)
+{
+    struct header *h =
+        arena_take(&o->arena, r->header_count + 1, sizeof(struct header));
+    if (!h) return false;
+    h[0] = (struct header){slice_str(REPEATED_HEADER), slice_str("1")};
+    if (r->header_count > 0)
+        memcpy(h + 1, r->headers, r->header_count * sizeof *h);
+    *headers = h;
+    return true;
+}
+
+/* False when the arena is full. */
+static bool add_message(struct outputs *o, const struct batch *b, uint32_t i,
                         enum output output, struct slice value)
 {
     const struct event *ev = &b->events[i];
     const struct record *r = &b->records[i];
+    const struct header *headers = r->headers;
     bool no_time = ev->past.flags & PAST_NO_TIME, in_log = r->timestamp_ms >= 0;
+    bool marked =
+        b->outcomes[i].repeated && o->config->repeat_policy == REPEAT_REEMIT;
+    if (marked && !mark_repeated(o, r, &headers)) return false;
     o->messages[o->count++] = (struct message){
         .output = output,
         .timestamp_ms = in_log || no_time ? r->timestamp_ms : ev->time_ms,
         .key = ev->user,
         .value = value,
-        .headers = r->headers,
-        .header_count = r->header_count,
+        .headers = headers,
+        .header_count = r->header_count + (marked ? 1 : 0),
     };
+    return true;
 }
 
 static struct slice number_text(struct arena *a, long long number)
@@ -310,9 +331,10 @@ static enum rc add_event(struct outputs *o, const struct batch *b, uint32_t i,
         tape_list(o, &o->tape, b, i);
         TRY(encode_value(o, OUTPUT_RECOMMENDATIONS, &list_value, fits, e));
     }
-    if (!*fits) return RC_OK;
-    if (fraud) add_message(o, b, i, OUTPUT_FRAUD, fraud_value);
-    if (list) add_message(o, b, i, OUTPUT_RECOMMENDATIONS, list_value);
+    /* Only a repeated event's needs the arena, and that makes no list. */
+    if (fraud && *fits) *fits = add_message(o, b, i, OUTPUT_FRAUD, fraud_value);
+    if (list && *fits)
+        *fits = add_message(o, b, i, OUTPUT_RECOMMENDATIONS, list_value);
     return RC_OK;
 }
 

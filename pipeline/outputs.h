@@ -30,6 +30,10 @@ enum { DEAD_LETTER_HEADERS = 5 }; /* they come first */
 #define DEAD_LETTER_VALUE "millrace.value"
 #define DEAD_LETTER_KEY   "millrace.key"
 
+/* Added to the score of an event whose id came before (repeat.policy =
+ * reemit). */
+#define REPEATED_HEADER "millrace.repeated"
+
 struct outputs;
 /* model NULL: only dead letters. topic is lent. ignores: as in struct sink. */
 enum rc outputs_new(struct outputs **out, const struct config *c,

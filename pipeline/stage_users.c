@@ -17,6 +17,8 @@ struct stage_users {
     struct score_request *requests; /* (events_max) */
     struct score *scores;           /* (events_max) */
     uint32_t *request_event;        /* (events_max) index in the batch */
+    struct context **aside;         /* (events_max) for a request that must
+                                       not touch its user's context */
     uint32_t request_count;
 
     struct top_k_request *top_k;  /* (events_max) */
@@ -46,6 +48,7 @@ static enum rc take_scoring(struct stage_users *s, struct err *e)
     s->requests = calloc(n, sizeof *s->requests);
     s->scores = calloc(n, sizeof *s->scores);
     s->request_event = calloc(n, sizeof *s->request_event);
+    s->aside = calloc(n, sizeof(struct context *));
     s->top_k = calloc(n, sizeof *s->top_k);
     s->list_request = calloc(n, sizeof *s->list_request);
     s->ranked = calloc(n * k + 1, sizeof *s->ranked);
@@ -55,9 +58,9 @@ static enum rc take_scoring(struct stage_users *s, struct err *e)
     s->seen_words_count = info->items / 4096 + 1;
     s->seen_words = calloc(s->seen_words_count, sizeof *s->seen_words);
     s->seen = calloc((size_t)s->seen_words_count * 64, sizeof *s->seen);
-    if (s->past && s->requests && s->scores && s->request_event && s->top_k &&
-        s->list_request && s->ranked && s->lists && s->excluded && s->items &&
-        s->seen && s->seen_words)
+    if (s->past && s->requests && s->scores && s->request_event && s->aside &&
+        s->top_k && s->list_request && s->ranked && s->lists && s->excluded &&
+        s->items && s->seen && s->seen_words)
         return RC_OK;
     return ERR(e, RC_STOP,
                "users stage: no memory for batches of %zu events; lower "
@@ -94,6 +97,7 @@ void stage_users_free(struct stage_users *s)
     free(s->requests);
     free(s->scores);
     free(s->request_event);
+    free((void *)s->aside);
     free(s->top_k);
     free(s->list_request);
     free(s->ranked);
@@ -128,7 +132,7 @@ static void gather_request(struct stage_users *s, struct batch *b, uint32_t i)
     struct past_event *past = &s->past[s->past_used];
 
     assert(count <= s->past_max - s->past_used);
-    history_copy(s->o.history, &us->history, count, past);
+    history_copy(s->o.history, &us->history, count, 0, past);
     s->past_used += count;
     s->request_event[s->request_count] = i;
     s->requests[s->request_count++] = (struct score_request){
@@ -139,6 +143,30 @@ static void gather_request(struct stage_users *s, struct batch *b, uint32_t i)
         .features = o->features,
     };
     us->batch = s->batch;
+}
+
+/* Scored in a context of its own, which is made for it and dropped after:
+ * event n of a history that has after newer ones. features are set. */
+static void gather_aside(struct stage_users *s, struct batch *b, uint32_t i,
+                         uint32_t after)
+{
+    struct user_state *us = b->users[i];
+    const struct outcome *o = &b->outcomes[i];
+    uint32_t count = scorer_events_needed(s->o.scorer, NULL, o->n);
+    struct past_event *past = &s->past[s->past_used];
+
+    assert(count <= s->past_max - s->past_used);
+    history_copy(s->o.history, &us->history, count, after, past);
+    s->past_used += count;
+    s->request_event[s->request_count] = i;
+    s->requests[s->request_count] = (struct score_request){
+        .context = &s->aside[s->request_count],
+        .n = o->n,
+        .events = past,
+        .event_count = count,
+        .features = o->features,
+    };
+    s->request_count++;
 }
 
 static uint32_t lowest_bit(uint64_t x)
@@ -187,12 +215,43 @@ static void gather_list(struct stage_users *s, struct batch *b, uint32_t i)
 
 /* Events before it in this batch keep the row that they were applied to;
  * later ones go to the new one. */
-static void forget_user(struct state *st, struct batch *b, uint32_t i)
+static void replace_user(struct batch *b, uint32_t i, struct user_state *fresh)
 {
     struct user_state *old = b->users[i];
-    struct user_state *fresh = state_forget(st, old, b->records[i].offset);
     for (uint32_t k = i; fresh != old && k < b->count; k++)
         if (b->users[k] == old) b->users[k] = fresh;
+}
+
+/* Scored in the place of the one that it repeats, whose frozen fields count;
+ * nothing is applied. */
+static void repeat_event(struct stage_users *s, struct batch *b, uint32_t i,
+                         uint32_t after)
+{
+    const struct history *h = &b->users[i]->history;
+    struct outcome *o = &b->outcomes[i];
+    float *row = &s->feature_rows[(size_t)i * s->features];
+    struct past_event first;
+
+    o->repeated = true;
+    if (!s->o.model || b->events[i].fold || s->o.admit->repeat == REPEAT_SKIP)
+        return;
+    o->n = h->events_total - 1 - after;
+    o->no_context =
+        after + scorer_events_needed(s->o.scorer, NULL, o->n) > h->count;
+    if (o->no_context) return;
+    history_copy(s->o.history, h, 1, after, &first);
+    windows_recall(s->o.windows, b->users[i]->windows, &first, o->n + 1, row);
+    o->features = row;
+    o->scored = true;
+    gather_aside(s, b, i, after);
+}
+
+static void too_late(const struct stage_users *s, struct batch *b, uint32_t i)
+{
+    if (s->o.admit->late == LATE_DEAD_LETTER)
+        batch_mark(b, i, BAD_LATE,
+                   "older than its user's newest event by more than "
+                   "time.lateness.max");
 }
 
 static void apply_event(struct stage_users *s, struct state *st,
@@ -202,22 +261,55 @@ static void apply_event(struct stage_users *s, struct state *st,
     struct user_state *us = b->users[i];
     struct outcome *o = &b->outcomes[i];
     float *row = &s->feature_rows[(size_t)i * s->features];
+    int64_t offset = b->records[i].offset;
 
     o->n = us->history.events_total;
-    if (!history_apply(s->o.history, &us->history, b->records[i].offset,
-                       &ev->past))
-        return; /* I3: a redelivery */
+    o->too_late =
+        admit_too_late(s->o.admit, us->history.newest_time_ms, &ev->past);
+    if (!history_apply(s->o.history, &us->history, offset, &ev->past)) return;
     o->applied = true;
     o->tiled = windows_apply(s->o.windows, us->windows, &ev->past, row);
     o->features = row;
     /* A model without items has no list to give. */
     ev->recommend = (!s->o.model || s->list_max > 0) &&
                     decide_list(s->o.policy, ev, &us->history.listed_ms);
-    state_touched(st, us, b->records[i].offset);
+    state_touched(st, us, offset, ev->stream_ms);
     if (!s->o.model || ev->fold) return;
     o->scored = true;
     gather_request(s, b, i);
     if (ev->recommend && s->o.lists) gather_list(s, b, i);
+}
+
+static void admit_event(struct stage_users *s, struct state *st,
+                        struct batch *b, uint32_t i)
+{
+    const struct event *ev = &b->events[i];
+    struct user_state *us = b->users[i];
+    struct outcome *o = &b->outcomes[i];
+    int64_t offset = b->records[i].offset;
+    uint32_t after = 0;
+
+    if (offset > us->history.applied_offset &&
+        admit_expired(s->o.admit, us->history.newest_time_ms, ev->stream_ms)) {
+        o->expired = true;
+        us = state_begin_anew(st, us);
+        replace_user(b, i, us);
+    }
+    switch (admit_judge(s->o.admit, s->o.history, &us->history, offset,
+                        &ev->past, &after)) {
+    case VERDICT_APPLY:
+        apply_event(s, st, b, i);
+        break;
+    case VERDICT_REDELIVERED:
+        break;
+    case VERDICT_REPEATED:
+        repeat_event(s, b, i, after);
+        break;
+    case VERDICT_TOO_LATE:
+        o->too_late = true;
+        too_late(s, b, i);
+        break;
+    }
 }
 
 void stage_users_apply(struct stage_users *s, struct state *st, struct batch *b)
@@ -230,9 +322,11 @@ void stage_users_apply(struct stage_users *s, struct state *st, struct batch *b)
         const struct event *ev = &b->events[i];
         if (ev->bad != BAD_NONE) continue;
         if (ev->forget)
-            forget_user(st, b, i);
+            replace_user(b, i,
+                         state_forget(st, b->users[i], b->records[i].offset,
+                                      ev->stream_ms));
         else
-            apply_event(s, st, b, i);
+            admit_event(s, st, b, i);
     }
 }
 
@@ -297,11 +391,19 @@ static void name_list(struct stage_users *s, struct batch *b, uint32_t c)
     o->list_count = t->found;
 }
 
+/* Contexts that were made for one score. */
+static void drop_asides(struct stage_users *s)
+{
+    for (uint32_t r = 0; r < s->request_count; r++)
+        if (s->aside[r]) scorer_forget(s->o.scorer, &s->aside[r]);
+}
+
 enum rc stage_users_forward(struct stage_users *s, struct batch *b,
                             struct err *e)
 {
     if (s->request_count == 0) return RC_OK;
     TRY(score_requests(s, b, e));
+    drop_asides(s);
     for (uint32_t c = 0; c < s->list_count; c++)
         s->top_k[c].hidden = s->scores[s->list_request[c]].hidden;
     if (s->list_count > 0)

@@ -5,17 +5,22 @@
  *          user (I4). What an event needs of its user's history is copied at
  *          that moment, so a later event of the same batch cannot be seen by
  *          an earlier one.
+ * Admitted First it is decided what becomes of each event (admit.h). One that
+ *          repeats another is scored in that one's place, in a context of its
+ *          own, so that nothing that is kept changes.
  * Memory   Taken at stage_users_new, for the largest batch. What outcomes
  *          point to lives until the next call of stage_users_apply.
  * Threads  One worker thread. */
 #ifndef MILLRACE_STAGE_USERS_H
 #define MILLRACE_STAGE_USERS_H
 
+#include "admit.h"
 #include "decide.h"
 #include "state.h"
 
 struct stage_users_options {
     const struct policy *policy;         /* lent */
+    const struct admit *admit;           /* lent */
     const struct history_shape *history; /* lent: those of the state */
     const struct windows_shape *windows;
     const struct model *model; /* NULL: rows only, no scores */

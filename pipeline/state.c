@@ -420,7 +420,8 @@ enum rc state_peek(struct state *st, struct partition *p, struct slice user,
     return RC_OK;
 }
 
-void state_touched(struct state *st, struct user_state *us, int64_t offset)
+void state_touched(struct state *st, struct user_state *us, int64_t offset,
+                   int64_t stream_ms)
 {
     struct partition_store *ps = us->partition->store;
     size_t bytes = row_bytes(st, us);
@@ -433,6 +434,7 @@ void state_touched(struct state *st, struct user_state *us, int64_t offset)
     list_remove(&st->clean_oldest, &st->clean_newest, us);
     us->dirty = true;
     us->dirty_since = offset;
+    us->dirty_stream_ms = stream_ms;
     us->dirty_at_ms = st->now_ms;
     us->bytes = bytes;
     assert(!ps->dirty_newest || ps->dirty_newest->dirty_since < offset);
@@ -454,13 +456,10 @@ static void list_replace(struct user_state *us, struct user_state *fresh,
     us->older = us->newer = NULL;
 }
 
-struct user_state *state_forget(struct state *st, struct user_state *us,
-                                int64_t offset)
+struct user_state *state_begin_anew(struct state *st, struct user_state *us)
 {
     struct partition_store *ps = us->partition->store;
     struct user_state *fresh;
-    bool empty = us->history.events_total == 0 && !us->dirty;
-    if (empty || offset <= us->history.applied_offset) return us;
     table_remove(st, us);
     fresh =
         row_new(st, us->partition, us->hash, slice_of(us->key, us->key_len));
@@ -468,17 +467,28 @@ struct user_state *state_forget(struct state *st, struct user_state *us,
     fresh->dirty = us->dirty;
     fresh->dirty_since = us->dirty_since;
     fresh->dirty_at_ms = us->dirty_at_ms;
+    fresh->dirty_stream_ms = us->dirty_stream_ms;
     fresh->bytes = us->bytes;
-    fresh->forgotten = true;
-    fresh->history.applied_offset = offset;
+    fresh->forgotten = us->forgotten;
     if (us->dirty)
         list_replace(us, fresh, &ps->dirty_oldest, &ps->dirty_newest);
     else
         list_replace(us, fresh, &st->clean_oldest, &st->clean_newest);
     us->hash_next = st->leaving;
     st->leaving = us;
-    state_touched(st, fresh, offset);
     return fresh;
+}
+
+struct user_state *state_forget(struct state *st, struct user_state *us,
+                                int64_t offset, int64_t stream_ms)
+{
+    bool empty = us->history.events_total == 0 && !us->dirty;
+    if (empty || offset <= us->history.applied_offset) return us;
+    us = state_begin_anew(st, us);
+    us->forgotten = true;
+    us->history.applied_offset = offset;
+    state_touched(st, us, offset, stream_ms);
+    return us;
 }
 
 bool state_full(const struct state *st)

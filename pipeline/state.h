@@ -37,11 +37,12 @@ struct user_state {
     uint32_t key_len;
     /* The rest belongs to state.c. */
     bool dirty, loading;
-    bool forgotten;      /* what the store has of it is to be erased */
-    int64_t dirty_since; /* oldest offset not in the store */
-    int64_t dirty_at_ms; /* by the wall clock: when to write it */
-    size_t bytes;        /* of memory, when last touched */
-    uint64_t used_batch; /* the last batch that recalled it */
+    bool forgotten;          /* what the store has of it is to be erased */
+    int64_t dirty_since;     /* oldest offset not in the store */
+    int64_t dirty_stream_ms; /* the partition's stream_ms there */
+    int64_t dirty_at_ms;     /* by the wall clock: when to write it */
+    size_t bytes;            /* of memory, when last touched */
+    uint64_t used_batch;     /* the last batch that recalled it */
     struct user_state *hash_next;
     struct user_state *older, *newer; /* clean: by use. Dirty: by dirty_since
                                          within the partition */
@@ -53,14 +54,19 @@ struct user_state {
 struct partition {
     uint32_t input;
     int32_t id;
-    int64_t next;       /* after the last record gone through, bad ones too:
-                           the worker moves it with each batch */
-    int64_t committed;  /* next offset by the last commit; below it the
-                           worker folds without output */
-    int64_t checkpoint; /* fold from here after a crash */
-    int64_t seen_offset; /* newest record gone through, and its hash: the
-                            worker's; -1: none */
+    int64_t next;        /* after the last record gone through, bad ones too:
+                            the worker moves it with each batch */
+    int64_t committed;   /* next offset by the last commit; below it the
+                            worker folds without output */
+    int64_t checkpoint;  /* fold from here after a crash */
+    int64_t seen_offset; /* newest record gone through, and its hash;
+                            -1: none */
     uint64_t seen_hash;
+    int64_t stream_ms; /* newest event time among the good records before
+                          next; INT64_MIN: none. It moves with next */
+    int64_t committed_stream_ms;   /* the same before committed, once all up to
+                                      there has gone through */
+    uint32_t partitions;           /* of the topic */
     struct partition_store *store; /* state.c's */
 };
 
@@ -127,14 +133,21 @@ enum rc state_recall(struct state *st, struct batch *b, struct err *e) MUST_USE;
 enum rc state_peek(struct state *st, struct partition *p, struct slice user,
                    struct user_state **out, struct err *e) MUST_USE;
 
+/* A record has come by: sets what its event is to know of its partition, and
+ * moves next and stream_ms on. */
+void state_pass(struct partition *p, const struct record *r, struct event *ev);
 /* The worker applied an event to this row. */
-void state_touched(struct state *st, struct user_state *us, int64_t offset);
-
+void state_touched(struct state *st, struct user_state *us, int64_t offset,
+                   int64_t stream_ms);
+/* As if its user had never been seen: an empty row in its place, which later
+ * events of the batch must use, and to which one is applied next. */
+struct user_state *state_begin_anew(struct state *st,
+                                    struct user_state *us) MUST_USE;
 /* The log says at offset that this user is to be forgotten: an empty row in
  * its place, which later events of the batch must use. The row itself where
  * there is nothing to forget, or the row holds that offset already (I3). */
 struct user_state *state_forget(struct state *st, struct user_state *us,
-                                int64_t offset) MUST_USE;
+                                int64_t offset, int64_t stream_ms) MUST_USE;
 
 /* The commit succeeded: next becomes committed for every partition that is
  * not folding below it. */

@@ -6,6 +6,8 @@
  *   checkpoint  every event before it is in the rows; fold from here (I3)
  *   applied     no row holds an event at or after it. It is at most the
  *               committed offset, so the store never leads the log (I2)
+ *   stream_ms   the newest event time before the checkpoint, so that an event
+ *               that is folded again expires the rows that it did (I3)
  *   seen        a record of the log and its hash, by which a topic that was
  *               made anew is told from the one that the rows come from */
 #include <assert.h>
@@ -130,7 +132,8 @@ static enum rc place(struct state *st, const char *name, struct partition *p,
         *m = (struct family_meta){.partitions = log->partitions,
                                   .checkpoint = first,
                                   .applied = first,
-                                  .seen_offset = -1};
+                                  .seen_offset = -1,
+                                  .stream_ms = INT64_MIN};
     } else {
         TRY(check_identity(st, name, m, log, e));
         TRY(check_order(name, m, log, p->committed, e));
@@ -148,6 +151,8 @@ static enum rc place(struct state *st, const char *name, struct partition *p,
     p->checkpoint = p->next = m->checkpoint;
     p->seen_offset = m->seen_offset;
     p->seen_hash = m->seen_hash;
+    p->stream_ms = p->committed_stream_ms = m->stream_ms;
+    p->partitions = log->partitions;
     return RC_OK;
 }
 
@@ -209,6 +214,21 @@ uint32_t state_partitions(const struct state *st, struct partition **out,
     return st->partition_count;
 }
 
+void state_pass(struct partition *p, const struct record *r, struct event *ev)
+{
+    ev->fold = r->offset < p->committed; /* I3 */
+    if (ev->bad == BAD_NONE && !ev->forget &&
+        !(ev->past.flags & PAST_NO_TIME) && ev->time_ms > p->stream_ms)
+        p->stream_ms = ev->time_ms;
+    ev->stream_ms = p->stream_ms;
+    if (r->offset >= p->next) {
+        p->next = r->offset + 1;
+        p->seen_offset = r->offset;
+        p->seen_hash = record_hash(r);
+    }
+    if (ev->fold) p->committed_stream_ms = p->stream_ms;
+}
+
 /* --- writing behind ---------------------------------------------------- */
 
 static enum rc write_row(struct state *st, struct user_state *us, struct err *e)
@@ -247,6 +267,7 @@ static enum rc write_oldest(struct state *st, struct partition *p,
     for (uint64_t i = 0; i < count; i++, us = us->newer)
         TRY(write_row(st, us, e));
     meta.checkpoint = us ? us->dirty_since : p->next;
+    meta.stream_ms = us ? us->dirty_stream_ms : p->stream_ms;
     if (meta.applied < p->next) meta.applied = p->next;
     meta.seen_offset = p->seen_offset;
     meta.seen_hash = p->seen_hash;
@@ -316,7 +337,10 @@ void state_committed(struct state *st)
 {
     for (uint32_t i = 0; i < st->partition_count; i++) {
         struct partition *p = st->partitions[i];
-        if (p->committed < p->next) p->committed = p->next;
+        if (p->committed < p->next) {
+            p->committed = p->next;
+            p->committed_stream_ms = p->stream_ms;
+        }
     }
 }
 
@@ -327,9 +351,14 @@ void state_committed(struct state *st)
 static void rewind_partition(struct state *st, struct partition *p)
 {
     struct partition_store *ps = p->store;
-    if (p->next > p->committed) p->next = p->committed;
-    if (ps->dirty_oldest && ps->dirty_oldest->dirty_since < p->next)
+    if (p->next > p->committed) {
+        p->next = p->committed;
+        p->stream_ms = p->committed_stream_ms;
+    }
+    if (ps->dirty_oldest && ps->dirty_oldest->dirty_since < p->next) {
         p->next = ps->dirty_oldest->dirty_since;
+        p->stream_ms = ps->dirty_oldest->dirty_stream_ms;
+    }
     while (ps->dirty_oldest)
         state_drop_row(st, ps->dirty_oldest);
 }

@@ -490,6 +490,7 @@ enum rc store_begin_at(struct store *s, const char *name, uint32_t partitions,
     struct family_meta before, meta = {.partitions = partitions,
                                        .checkpoint = offset,
                                        .applied = offset,
+                                       .stream_ms = INT64_MIN,
                                        .released_ms = store_now_ms(),
                                        .seen_offset = -1};
     struct family *f;

@@ -37,6 +37,22 @@ static void tally_latency(struct worker_metrics *m, const struct batch *b)
                                          : 0);
 }
 
+/* What is rare is counted one by one; folded ones were when they came first. */
+static void tally_admission(struct worker_metrics *m, const struct outcome *o,
+                            bool fold)
+{
+    if (fold) return;
+    if (o->expired) metrics_add(m, COUNT_users_expired, 1);
+    if (o->too_late) metrics_add(m, COUNT_events_too_late, 1);
+    if (!o->repeated) return;
+    if (o->scored)
+        metrics_add(m, COUNT_ids_repeated, 1);
+    else if (o->no_context)
+        metrics_add(m, COUNT_ids_repeated_no_context, 1);
+    else
+        metrics_add(m, COUNT_ids_repeated_skipped, 1);
+}
+
 void tally_batch(struct worker_metrics *m, const char *topic,
                  const struct batch *b, bool finite)
 {
@@ -48,6 +64,7 @@ void tally_batch(struct worker_metrics *m, const char *topic,
         bytes += b->records[i].value.len;
         if (ev->bad != BAD_NONE) {
             if (!ev->fold) tally_bad(m, topic, &b->records[i], ev);
+            tally_admission(m, o, ev->fold);
             continue;
         }
         if (ev->forget) {
@@ -56,7 +73,8 @@ void tally_batch(struct worker_metrics *m, const char *topic,
         }
         folded += o->applied && ev->fold;
         scored += o->scored;
-        repeated += !o->applied;
+        repeated += !o->applied && !o->repeated && !o->too_late;
+        tally_admission(m, o, ev->fold);
         lists += o->list_count > 0;
         flagged += o->flagged;
         tiled += o->tiled;

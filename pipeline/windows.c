@@ -322,6 +322,23 @@ bool windows_apply(const struct windows_shape *s, struct windows *w,
     return w->tile_count > 0;
 }
 
+void windows_recall(const struct windows_shape *s, const struct windows *w,
+                    const struct past_event *ev, uint64_t events_total,
+                    float *out)
+{
+    struct aggregate sums[WINDOWS_MAX];
+    struct point p = {.time_ms = ev->time_ms,
+                      .amount =
+                          ev->flags & PAST_NO_AMOUNT ? NO_AMOUNT : ev->amount};
+    for (uint32_t i = 0; i < window_count(s); i++) {
+        sum_late(w, p.time_ms, s->length_ms[i], &sums[i]);
+        add_tiles(s, w, p.time_ms, s->length_ms[i], &sums[i]);
+        if (p.time_ms <= horizon(w->newest_time_ms, longest_ms(s)))
+            add_point(&sums[i], &p); /* it has left them */
+    }
+    features_fill(s, ev, events_total, sums, out);
+}
+
 void windows_look(const struct windows_shape *s, const struct windows *w,
                   struct windows_view *out)
 {

@@ -49,6 +49,14 @@ size_t windows_bytes(const struct windows *w); /* memory in use */
 bool windows_apply(const struct windows_shape *s, struct windows *w,
                    const struct past_event *ev, float *out);
 
+/* The feature row of an event that was applied before as number events_total
+ * (from 1), as windows that end at its time hold it now: what it was then,
+ * unless events of that time or earlier were applied since, or it has left
+ * the exact ones. Changes nothing. */
+void windows_recall(const struct windows_shape *s, const struct windows *w,
+                    const struct past_event *ev, uint64_t events_total,
+                    float *out);
+
 /* Names of the features in order, e.g. "amount", "amount_mean_7d". The hash
  * of their list (hash_append of each in order) goes into the model. */
 uint32_t windows_features(const struct windows_shape *s);

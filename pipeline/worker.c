@@ -47,6 +47,7 @@ enum {
 struct worker {
     struct worker_options o;
     struct policy policy;
+    struct admit admit;
     struct scorer *scorer; /* NULL: no model */
     struct state *state;
     struct stage_users *stage;
@@ -347,12 +348,7 @@ static void keep_ours(struct worker *w)
         const struct record *r = &b->records[i];
         struct event *ev = &b->events[i];
         struct partition *p = state_partition(w->state, r->input, r->partition);
-        if (p) ev->fold = r->offset < p->committed; /* I3 */
-        if (p && r->offset >= p->next) {
-            p->next = r->offset + 1;
-            p->seen_offset = r->offset;
-            p->seen_hash = record_hash(r);
-        }
+        if (p) state_pass(p, r, ev);
         if (!is_ours(w, ev, p)) continue;
         b->partitions[kept] = p;
         if (kept != i) {
@@ -511,6 +507,7 @@ static enum rc take_stage(struct worker *w, struct err *e)
 {
     const struct stage_users_options o = {
         .policy = &w->policy,
+        .admit = &w->admit,
         .history = state_history_shape(w->state),
         .windows = state_windows_shape(w->state),
         .model = w->o.model,
@@ -533,6 +530,8 @@ enum rc worker_new(struct worker **out, const struct worker_options *o,
     policy_init(&w->policy, c);
     w->committed_at_ms = now_ms();
     rc = batch_init(&w->batch, c->batch_events_max, e);
+    if (rc == RC_OK)
+        rc = admit_init(&w->admit, c, mapping_fields(o->mapping), e);
     if (rc == RC_OK) rc = take_scorer(w, e);
     if (rc == RC_OK) rc = take_state(w, e);
     if (rc == RC_OK) rc = take_stage(w, e);

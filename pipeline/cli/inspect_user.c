@@ -312,7 +312,7 @@ static enum rc print(const struct subject *s, struct err *e)
     struct past_event *events = calloc(h->count, sizeof *events);
     struct windows_view view;
     if (!events) return ERR(e, RC_STOP, "no memory for %u events", h->count);
-    history_copy(s->history_shape, h, h->count, events);
+    history_copy(s->history_shape, h, h->count, 0, events);
     windows_look(s->windows_shape, s->windows, &view);
     if (s->in->cli.json)
         print_json(s, &view, events);

@@ -99,7 +99,7 @@ static void fill_batch(struct bench *x)
     batch_reset(&x->b);
     x->b.count = BATCH;
     for (uint32_t i = 0; i < BATCH; i++) {
-        uint64_t offset = (uint64_t)x->p->next + i;
+        uint64_t offset = (uint64_t)x->p->next;
         struct event *ev = &x->b.events[i];
         (void)snprintf(x->names[i], NAME_BYTES, "user-%08llu",
                        (unsigned long long)draw_user(x, offset));
@@ -109,7 +109,10 @@ static void fill_batch(struct bench *x)
             .amount = (int64_t)(draw(1, offset, 1) % 100000),
             .item = draw(1, offset, 2),
             .event_id = draw(1, offset, 3)};
+        ev->time_ms = ev->past.time_ms;
+        x->b.records[i].offset = (int64_t)offset;
         x->b.partitions[i] = x->p;
+        state_pass(x->p, &x->b.records[i], ev);
     }
 }
 
@@ -121,14 +124,13 @@ static void apply(struct bench *x)
     for (uint32_t i = 0; i < BATCH; i++) {
         struct past_event *past = &x->b.events[i].past;
         struct user_state *us = x->b.users[i];
-        int64_t offset = x->p->next + i;
+        int64_t offset = x->b.records[i].offset;
         if (!history_apply(state_history_shape(x->st), &us->history, offset,
                            past))
             continue;
         (void)windows_apply(state_windows_shape(x->st), us->windows, past, row);
-        state_touched(x->st, us, offset);
+        state_touched(x->st, us, offset, x->b.events[i].stream_ms);
     }
-    x->p->next += BATCH;
 }
 
 static void run(struct bench *x)

@@ -28,10 +28,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(again && history_encoded_size(&s, &h) == size);
     assert(history_encode(&s, &h, again) == size);
     assert(memcmp(again, data, size) == 0);
-    history_copy(&s, &h, h.count, all);
+    history_copy(&s, &h, h.count, 0, all);
     if (h.applied_offset < INT64_MAX)
         assert(history_apply(&s, &h, h.applied_offset + 1, &ev));
-    history_copy(&s, &h, h.count, all);
+    history_copy(&s, &h, h.count, 0, all);
     history_fini(&s, &h);
     free(again);
     return 0;

@@ -56,22 +56,20 @@ static uint8_t *put_text(uint8_t *to, const char *text)
     return to + len;
 }
 
-static struct slice make_value(struct spine_log *log, uint32_t user,
-                               uint64_t bits, uint32_t i)
+static struct slice make_value(struct spine_log *log,
+                               const struct spine_event *ev)
 {
     uint8_t *start = arena_take(&log->bytes, VALUE_BYTES, 1), *to = start;
     char text[32];
-    int64_t late_ms = bits % 13 == 0 ? 3 * 3600000 : 0;
-    (void)snprintf(text, sizeof text, "user-%u", user);
+    (void)snprintf(text, sizeof text, "user-%u", ev->user);
     to = put_text(to, text);
-    (void)snprintf(text, sizeof text, "item-%u",
-                   (unsigned)((bits >> 8) % (SPINE_ITEMS + 5)));
+    (void)snprintf(text, sizeof text, "item-%u", ev->item);
     to = put_text(to, text);
-    (void)snprintf(text, sizeof text, "e%u", i);
+    (void)snprintf(text, sizeof text, "e%u", ev->id);
     to = put_text(to, text);
-    to = put_text(to, bits % 3 == 0 ? "buy" : "view");
-    to = put_long(to, INT64_C(1600000000000) + (int64_t)i * 600000 - late_ms);
-    to = put_long(to, (int64_t)((bits >> 20) % 100000));
+    to = put_text(to, ev->type);
+    to = put_long(to, ev->time_ms);
+    to = put_long(to, ev->cents);
     return slice_of(start, (size_t)(to - start));
 }
 
@@ -105,38 +103,58 @@ struct model *spine_model(uint32_t items)
     return m;
 }
 
-void spine_log_make(struct spine_log *log, uint32_t events, uint32_t users,
-                    uint64_t seed)
+void spine_log_begin(struct spine_log *log, uint32_t events_max)
 {
-    static const struct header TRACE[] = {
-        {{(const uint8_t *)"trace", 5}, {(const uint8_t *)"abc", 3}}};
-    int64_t next[SPINE_PARTITIONS] = {0};
     struct err e;
     log_set_level(LOG_ERROR); /* failures are the test's */
-    *log = (struct spine_log){.count = events};
+    *log = (struct spine_log){0};
     if (schema_parse(&log->schema, slice_str(SCHEMA), &e) != RC_OK) DIE(&e);
-    log->records = calloc(events, sizeof *log->records);
-    if (!log->records || !arena_init(&log->bytes, (size_t)events * VALUE_BYTES))
+    log->records = calloc(events_max, sizeof *log->records);
+    if (!log->records ||
+        !arena_init(&log->bytes, (size_t)events_max * VALUE_BYTES))
         abort();
-    for (uint32_t i = 0; i < events; i++) {
-        uint64_t bits = draw(seed, i, 0);
-        /* Some users have many events, most have few. */
-        uint32_t user = (uint32_t)(draw(seed, i, 1) % users *
-                                   (draw(seed, i, 2) % 1000) / 1000);
-        int32_t p = (int32_t)(user % SPINE_PARTITIONS);
-        log->records[i] = (struct record){
-            .partition = p,
-            .offset = next[p]++,
-            .timestamp_ms = 1600000000000 + i,
-            .key = slice_str("k"),
-            .value = make_value(log, user, bits, i),
-            .headers = TRACE,
-            .header_count = 1,
-        };
-    }
     for (int32_t p = 0; p < SPINE_PARTITIONS; p++)
         log->committed[p] = (struct committed){.partition = p, .offset = -1};
     log->model = spine_model(SPINE_ITEMS);
+}
+
+void spine_log_add(struct spine_log *log, const struct spine_event *ev)
+{
+    static const struct header TRACE[] = {
+        {{(const uint8_t *)"trace", 5}, {(const uint8_t *)"abc", 3}}};
+    int32_t p = (int32_t)(ev->user % SPINE_PARTITIONS);
+    log->records[log->count] = (struct record){
+        .partition = p,
+        .offset = log->next[p]++,
+        .timestamp_ms =
+            ev->logged_ms ? ev->logged_ms : 1600000000000 + log->count,
+        .key = slice_str("k"),
+        .value = make_value(log, ev),
+        .headers = TRACE,
+        .header_count = 1,
+    };
+    log->count++;
+}
+
+void spine_log_make(struct spine_log *log, uint32_t events, uint32_t users,
+                    uint64_t seed)
+{
+    spine_log_begin(log, events);
+    for (uint32_t i = 0; i < events; i++) {
+        uint64_t bits = draw(seed, i, 0);
+        int64_t late_ms = bits % 13 == 0 ? 3 * 3600000 : 0;
+        spine_log_add(log,
+                      &(struct spine_event){
+                          /* Some users have many events, most have few. */
+                          .user = (uint32_t)(draw(seed, i, 1) % users *
+                                             (draw(seed, i, 2) % 1000) / 1000),
+                          .item = (uint32_t)((bits >> 8) % (SPINE_ITEMS + 5)),
+                          .id = i,
+                          .type = bits % 3 == 0 ? "buy" : "view",
+                          .time_ms = INT64_C(1600000000000) +
+                                     (int64_t)i * 600000 - late_ms,
+                          .cents = (int64_t)((bits >> 20) % 100000)});
+    }
 }
 
 void spine_log_free(struct spine_log *log)

@@ -16,7 +16,18 @@ struct spine_log {
     struct arena bytes;
     struct model *model;
     struct committed committed[SPINE_PARTITIONS]; /* -1 each */
+    int64_t next[SPINE_PARTITIONS];               /* offsets */
 };
+
+/* An event by hand. Its partition is user modulo SPINE_PARTITIONS. */
+struct spine_event {
+    uint32_t user, item, id;
+    const char *type;
+    int64_t time_ms, cents;
+    int64_t logged_ms; /* the record's timestamp; 0: by its number */
+};
+void spine_log_begin(struct spine_log *log, uint32_t events_max);
+void spine_log_add(struct spine_log *log, const struct spine_event *ev);
 
 /* events of users in two partitions, the same for the same seed. A user's
  * events are in one partition; some are late. */

@@ -92,7 +92,7 @@ static void test_keeps_the_newest(void **state)
         assert_int_equal(h.count, kept);
         assert_int_equal(h.events_total, i + 1);
         for (uint32_t n = 1; n <= kept; n += 3) {
-            history_copy(&s, &h, n, got);
+            history_copy(&s, &h, n, 0, got);
             for (uint32_t k = 0; k < n; k++)
                 assert_same_event(&got[k], &all[i + 1 - n + k]);
         }
@@ -252,7 +252,7 @@ static void test_unmapped_fields(void **state)
     assert_int_equal(small.stride, full_shape().stride - 4 * 8 - 2 * 4 - 3 * 8);
     history_init(&h);
     assert_true(history_apply(&small, &h, 0, &ev));
-    history_copy(&small, &h, 1, &got);
+    history_copy(&small, &h, 1, 0, &got);
     assert_int_equal(got.item, 0);
     assert_int_equal(got.categorical[0], 0);
     assert_true(isnan(got.number[0]));

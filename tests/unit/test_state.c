@@ -49,6 +49,7 @@ struct rig {
     uint32_t users;
     bool forgets; /* the log has tombstones */
     char names[BATCH][32];
+    bool jumps; /* the log is not read from its start, once */
     struct partition_log log;
     struct state_options options;
     struct err e;
@@ -141,26 +142,52 @@ static void rig_fini(struct rig *r)
 static void rig_forget(struct rig *r, uint32_t i)
 {
     struct user_state *old = r->b.users[i];
-    struct user_state *fresh = state_forget(r->st, old, r->p->next + i);
+    struct user_state *fresh = state_forget(r->st, old, r->b.records[i].offset,
+                                            r->b.events[i].stream_ms);
     for (uint32_t k = i; k < r->b.count; k++)
         if (r->b.users[k] == old) r->b.users[k] = fresh;
+}
+
+/* The newest time of good events before an offset. Every event is at most
+ * four seconds late and one comes a second, so the last few tell. */
+static int64_t newest_before(struct rig *r, int64_t offset)
+{
+    int64_t newest_ms = INT64_MIN;
+    for (int64_t o = offset > 40 ? offset - 40 : 0; o < offset; o++) {
+        struct event ev;
+        event_of(r, o, 0, &ev);
+        if (ev.bad == BAD_NONE && !ev.forget && ev.time_ms > newest_ms)
+            newest_ms = ev.time_ms;
+    }
+    return newest_ms;
+}
+
+/* Wherever the partition stands, and however it came there. The event that
+ * is read next may be counted already: it changes nothing a second time. */
+static void assert_stream(struct rig *r)
+{
+    assert_true(r->p->stream_ms >= newest_before(r, r->p->next));
+    assert_true(r->p->stream_ms <= newest_before(r, r->p->next + 1));
 }
 
 /* Events [p->next, p->next + count) through recall and apply. */
 static void rig_apply(struct rig *r, uint32_t count)
 {
     float row[FEATURES_MAX];
+    if (!r->jumps) assert_stream(r);
     batch_reset(&r->b);
     r->b.count = count;
     for (uint32_t i = 0; i < count; i++) {
         r->b.partitions[i] = r->p;
-        event_of(r, r->p->next + i, i, &r->b.events[i]);
+        r->b.records[i].offset = r->p->next;
+        event_of(r, r->p->next, i, &r->b.events[i]);
+        state_pass(r->p, &r->b.records[i], &r->b.events[i]);
     }
     if (state_recall(r->st, &r->b, &r->e) != RC_OK) fail_msg("%s", r->e.text);
     for (uint32_t i = 0; i < count; i++) {
         struct user_state *us = r->b.users[i];
         struct past_event *past = &r->b.events[i].past;
-        int64_t offset = r->p->next + i;
+        int64_t offset = r->b.records[i].offset;
         if (!us) continue;
         if (r->b.events[i].forget) {
             rig_forget(r, i);
@@ -170,9 +197,8 @@ static void rig_apply(struct rig *r, uint32_t count)
                            past))
             continue;
         (void)windows_apply(state_windows_shape(r->st), us->windows, past, row);
-        state_touched(r->st, us, offset);
+        state_touched(r->st, us, offset, r->b.events[i].stream_ms);
     }
-    r->p->next += count;
 }
 
 static uint32_t batch_to(const struct rig *r, int64_t end)
@@ -333,6 +359,7 @@ static void test_applying_twice_does_nothing(void **state)
     struct rig r;
     rig_init(&r, *state);
     r.forgets = true;
+    r.jumps = true;
     rig_open(&r);
     rig_run(&r, 500, true);
     rig_checkpoint_all(&r);
@@ -407,6 +434,21 @@ static void test_rewind(void **state)
     rig_fini(&r);
 }
 
+/* Nothing older is dirty: the newest time is that of the commit again. */
+static void test_rewind_of_the_newest_time(void **state)
+{
+    struct rig r;
+    rig_init(&r, *state);
+    rig_open(&r);
+    rig_run(&r, 200, true);
+    rig_checkpoint_all(&r);
+    rig_apply(&r, 17);
+    state_rewind(r.st);
+    assert_int_equal(r.p->next, 200);
+    assert_stream(&r);
+    rig_fini(&r);
+}
+
 static void test_rewind_without_a_store(void **state)
 {
     struct rig r;
@@ -441,16 +483,18 @@ static void apply_of(struct rig *r, const char *user, uint32_t count,
     r->b.count = count;
     for (uint32_t i = 0; i < count; i++) {
         r->b.partitions[i] = r->p;
-        event_of(r, r->p->next + i, i, &r->b.events[i]);
+        r->b.records[i].offset = r->p->next;
+        event_of(r, r->p->next, i, &r->b.events[i]);
         r->b.events[i].user = slice_str(user);
         r->b.events[i].bad = BAD_NONE;
         r->b.events[i].forget = forget && i == count - 1;
+        state_pass(r->p, &r->b.records[i], &r->b.events[i]);
     }
     assert_int_equal(state_recall(r->st, &r->b, &r->e), RC_OK);
     for (uint32_t i = 0; i < count; i++) {
         struct user_state *us = r->b.users[i];
         struct past_event *past = &r->b.events[i].past;
-        int64_t offset = r->p->next + i;
+        int64_t offset = r->b.records[i].offset;
         if (r->b.events[i].forget) {
             rig_forget(r, i);
             continue;
@@ -458,9 +502,8 @@ static void apply_of(struct rig *r, const char *user, uint32_t count,
         assert_true(history_apply(state_history_shape(r->st), &us->history,
                                   offset, past));
         (void)windows_apply(state_windows_shape(r->st), us->windows, past, row);
-        state_touched(r->st, us, offset);
+        state_touched(r->st, us, offset, r->b.events[i].stream_ms);
     }
-    r->p->next += count;
 }
 
 static bool is_stored(struct rig *r, const char *user)
@@ -679,6 +722,7 @@ static void test_a_new_group_may_begin_later(void **state)
 {
     struct rig r;
     rig_init(&r, *state);
+    r.jumps = true;
     r.log.log_start = 40;
     r.log.begin = 500;
     rig_open(&r);
@@ -826,6 +870,7 @@ static void test_a_state_begun_at_an_offset(void **state)
     struct rig r;
     uint32_t dropped;
     rig_init(&r, *state);
+    r.jumps = true;
     rig_open(&r);
     rig_run(&r, 100, false);
     rig_checkpoint_all(&r);
@@ -1088,6 +1133,7 @@ int main(void)
         TEST(test_longest_dirty_first),
         TEST(test_a_busy_user_is_written_by_age),
         TEST(test_rewind),
+        TEST(test_rewind_of_the_newest_time),
         TEST(test_rewind_without_a_store),
         TEST(test_forget),
         TEST(test_forgetting_is_part_of_the_fold),
