@@ -41,7 +41,7 @@ uint64_t record_hash(const struct record *r);
 enum bad_reason {
     BAD_NONE,
     BAD_TOO_LARGE,
-    BAD_SCHEMA_ID, /* header missing or schema unknown */
+    BAD_SCHEMA_ID, /* names no schema, or none that can be had */
     BAD_BYTES,     /* truncated, trailing, out of range, too deep */
     BAD_USER,      /* no user, or longer than the limit */
     BAD_TIME,      /* not a time, or too far ahead */
@@ -59,6 +59,7 @@ struct event {
     bool fold;          /* already committed: apply it, give no output */
     bool forget;        /* a null value: the user named by the key goes; only
                            user is set */
+    bool waits;         /* its schema is still to come: no event yet */
     bool recommend;     /* policy: make a list for this event */
     struct slice user, item, event_id, text;
     int64_t time_ms;        /* position when past.flags has PAST_NO_TIME */

@@ -65,7 +65,7 @@ struct config {
 };
 
 /* Values of the CHOICE options, in the order of options.def. */
-enum { FORMAT_AUTO, FORMAT_CONFLUENT, FORMAT_PLAIN };
+enum { FORMAT_AUTO, FORMAT_CONFLUENT, FORMAT_PLAIN, FORMAT_SINGLE_OBJECT };
 enum { UNIT_AUTO, UNIT_MS, UNIT_US, UNIT_S };
 enum { LATE_SCORE, LATE_SKIP, LATE_DEAD_LETTER };
 enum { REPEAT_AGAIN, REPEAT_SKIP, REPEAT_REEMIT };

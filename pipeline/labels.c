@@ -1,19 +1,18 @@
 #include "labels.h"
 
 #include "container.h"
+#include "framing.h"
 #include "hash.h"
 #include "log.h"
 #include "map64.h"
 #include "schemas.h"
 #include "source_kafka.h"
 #include "train.h"
-#include "writers.h"
 
 /* Places of the fields in schemas/label.avsc; a test holds them to it. */
 enum { FIELD_EVENT_ID = 0, FIELD_LABEL = 4, FIELD_LABELLED_AT = 5, FIELDS };
 
 enum {
-    FRAME_BYTES = 5, /* Confluent: magic byte, schema id u32be */
     BATCH_EVENTS = 256,
     POLL_WAIT_MS = 1000,
 };
@@ -110,26 +109,17 @@ enum rc labels_read(struct labels **out, const char *const *paths,
 struct label_topic {
     struct labels *labels;
     struct source *source;
-    struct decoder *plain;   /* of values without a header */
-    struct writers *writers; /* NULL: values have none */
+    struct registry *registry; /* NULL: values name no schema */
+    struct framing *framing;
     struct batch batch;
 };
 
-static enum rc keep_message(struct label_topic *t, struct slice value,
+static enum rc keep_message(struct label_topic *t, const struct record *r,
                             struct err *e)
 {
-    const struct decoder *d = t->plain;
-    if (t->writers) {
-        const uint8_t *p = value.ptr;
-        if (value.len < FRAME_BYTES || p[0] != 0)
-            return ERR(e, RC_SKIP, "no Confluent header");
-        d = writers_get(t->writers, (uint32_t)p[1] << 24 |
-                                        (uint32_t)p[2] << 16 |
-                                        (uint32_t)p[3] << 8 | p[4]);
-        if (!d) return ERR(e, RC_SKIP, "its schema id is not in schemas.dir");
-        value = slice_of(p + FRAME_BYTES, value.len - FRAME_BYTES);
-    }
-    return keep(t->labels, d, value, e);
+    struct framed framed;
+    TRY(framing_require(t->framing, r, &framed, e));
+    return keep(t->labels, framed.decoder, framed.avro, e);
 }
 
 static enum rc read_messages(struct label_topic *t, const char *topic,
@@ -140,7 +130,7 @@ static enum rc read_messages(struct label_topic *t, const char *topic,
         TRY(source_poll(t->source, &t->batch, POLL_WAIT_MS, e));
         for (uint32_t i = 0; i < t->batch.count; i++) {
             const struct record *r = &t->batch.records[i];
-            enum rc rc = keep_message(t, r->value, e);
+            enum rc rc = keep_message(t, r, e);
             if (rc == RC_SKIP)
                 LOG(WARN, "BADLABEL", "topic=%s partition=%d offset=%lld: %s",
                     topic, r->partition, (long long)r->offset, e->text);
@@ -167,10 +157,9 @@ static enum rc open_topic(struct label_topic *t, const struct config *c,
 {
     const struct topic_range all = {
         .topic = c->labels_topic, .partition = -1, .until = -1};
-    bool framed = c->input_format == FORMAT_CONFLUENT ||
-                  (c->input_format == FORMAT_AUTO && c->schemas_dir[0]);
-    TRY(decoder_compile(&t->plain, reader, reader, e));
-    if (framed) TRY(writers_new(&t->writers, c->schemas_dir, reader, e));
+    if (framing_names_schemas(c))
+        TRY(registry_open(&t->registry, c, reader, e));
+    TRY(framing_new(&t->framing, c, t->registry, reader, e));
     TRY(batch_init(&t->batch, BATCH_EVENTS, e));
     TRY(source_range_open(&t->source, c, &all, BATCH_EVENTS, e));
     return assign_all(t->source, e);
@@ -186,8 +175,8 @@ enum rc labels_read_topic(struct labels **out, const struct config *c,
     if (rc == RC_OK) rc = read_messages(&t, c->labels_topic, e);
     if (t.source) source_close(t.source);
     batch_fini(&t.batch);
-    writers_free(t.writers);
-    decoder_free(t.plain);
+    framing_free(t.framing);
+    registry_close(t.registry);
     schema_free(reader);
     if (rc != RC_OK) {
         labels_free(t.labels);

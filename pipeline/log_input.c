@@ -1,5 +1,6 @@
 #include "log_input.h"
 
+#include "framing.h"
 #include "source_file.h"
 
 /* Outputs name their source; a log in files has the name of its topic, so
@@ -19,7 +20,7 @@ static enum rc open_files(struct log_input *in, const struct config *c,
     in->topic = name_of(c);
     writer = source_file_schema(in->source);
     reader = in->reader ? in->reader : writer;
-    TRY(mapping_new(&in->mapping, c, reader, e));
+    TRY(mapping_new(&in->mapping, c, reader, NULL, e));
     return mapping_read_plain(in->mapping, writer, reader, e);
 }
 
@@ -32,7 +33,9 @@ static enum rc open_topic(struct log_input *in, const struct config *c,
                    "its events are read",
                    range->topic);
     in->topic = range->topic;
-    TRY(mapping_new(&in->mapping, c, in->reader, e));
+    if (framing_names_schemas(c))
+        TRY(registry_open(&in->registry, c, in->reader, e));
+    TRY(mapping_new(&in->mapping, c, in->reader, in->registry, e));
     return source_range_open(&in->source, c, range, c->batch_events_max, e);
 }
 
@@ -53,6 +56,7 @@ enum rc log_input_open(struct log_input *in, const struct config *c,
 void log_input_close(struct log_input *in)
 {
     if (in->mapping) mapping_free(in->mapping);
+    registry_close(in->registry);
     if (in->source) source_close(in->source);
     schema_free(in->reader);
     *in = (struct log_input){0};

@@ -13,8 +13,9 @@
 struct log_input {
     struct source *source;
     struct mapping *mapping;
-    struct schema *reader; /* NULL: the file's own */
-    const char *topic;     /* the name that outputs give as their source */
+    struct schema *reader;     /* NULL: the file's own */
+    struct registry *registry; /* NULL: records name no schema */
+    const char *topic;         /* the name that outputs give as their source */
     bool files;
 };
 

@@ -4,17 +4,18 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "framing.h"
 #include "hash.h"
 #include "role_value.h"
 #include "train.h"
 #include "utf8.h"
-#include "writers.h"
 
 enum {
     TAPE_DATUMS_MAX = 1 << 16, /* values of one message, containers included */
     ID_BYTES_MAX = 1024,       /* of item and event id; user.bytes.max has the
                                   user's */
-    FRAME_BYTES = 5,           /* magic byte, schema id u32be */
+    SCHEMA_WAIT_MS = 50,       /* in the batch, for a schema met first; then
+                                  its partition is held */
     DETAIL_BYTES = 128,        /* what is kept of a decoder's message */
     TEXT_ROLES = 6 + EXTRA_MAX,
 };
@@ -26,9 +27,7 @@ struct role {
 
 struct mapping {
     const struct config *config;
-    bool framed;
-    struct decoder *plain;   /* of values without header */
-    struct writers *writers; /* of those with one; NULL if there are none */
+    struct framing *framing;
     struct tape tape;
     bool decoded; /* the tape holds the last event */
 
@@ -122,20 +121,6 @@ static enum rc features_map(struct mapping *m, const struct config *c,
     return RC_OK;
 }
 
-static enum rc framing_choose(struct mapping *m, const struct config *c,
-                              const struct schema *reader, struct err *e)
-{
-    bool have_dir = c->schemas_dir && c->schemas_dir[0];
-    m->framed = c->input_format == FORMAT_CONFLUENT ||
-                (c->input_format == FORMAT_AUTO && have_dir);
-    if (!m->framed) return decoder_compile(&m->plain, reader, reader, e);
-    if (!have_dir)
-        return ERR(e, RC_STOP,
-                   "input.format = confluent needs schemas.dir, "
-                   "the folder that holds ID.avsc for each schema id");
-    return writers_new(&m->writers, c->schemas_dir, reader, e);
-}
-
 /* Room for every text that count events may need. */
 static bool texts_reserve(struct mapping *m, uint32_t count)
 {
@@ -161,12 +146,13 @@ static void texts_measure(struct mapping *m)
 }
 
 static enum rc mapping_fill(struct mapping *m, const struct config *c,
-                            const struct schema *reader, struct err *e)
+                            const struct schema *reader,
+                            struct registry *registry, struct err *e)
 {
     m->config = c;
     TRY(roles_map(m, c, reader, e));
     TRY(features_map(m, c, reader, e));
-    TRY(framing_choose(m, c, reader, e));
+    TRY(framing_new(&m->framing, c, registry, reader, e));
     texts_measure(m);
     m->tape.max = TAPE_DATUMS_MAX;
     m->tape.at = malloc(TAPE_DATUMS_MAX * sizeof *m->tape.at);
@@ -177,12 +163,13 @@ static enum rc mapping_fill(struct mapping *m, const struct config *c,
 }
 
 enum rc mapping_new(struct mapping **out, const struct config *c,
-                    const struct schema *reader, struct err *e)
+                    const struct schema *reader, struct registry *registry,
+                    struct err *e)
 {
     struct mapping *m = calloc(1, sizeof *m);
     *out = NULL;
     if (!m) return ERR(e, RC_STOP, "out of memory for a mapping");
-    if (mapping_fill(m, c, reader, e) != RC_OK) {
+    if (mapping_fill(m, c, reader, registry, e) != RC_OK) {
         mapping_free(m);
         return RC_STOP;
     }
@@ -193,19 +180,13 @@ enum rc mapping_new(struct mapping **out, const struct config *c,
 enum rc mapping_read_plain(struct mapping *m, const struct schema *writer,
                            const struct schema *reader, struct err *e)
 {
-    struct decoder *plain;
-    TRY(decoder_compile(&plain, writer, reader, e));
-    decoder_free(m->plain);
-    m->plain = plain;
-    m->framed = false;
-    return RC_OK;
+    return framing_read_plain(m->framing, writer, reader, e);
 }
 
 void mapping_free(struct mapping *m)
 {
     if (!m) return;
-    decoder_free(m->plain);
-    writers_free(m->writers);
+    framing_free(m->framing);
     free(m->tape.at);
     free(m->starts);
     arena_fini(&m->texts);
@@ -401,33 +382,19 @@ static void set_features(struct work *w)
     }
 }
 
-/* Takes the header off *value and names the decoder; NULL: no such schema. */
-static const struct decoder *decoder_of(const struct mapping *m,
-                                        struct slice *value)
-{
-    const uint8_t *p = value->ptr;
-    if (!m->framed) return m->plain;
-    if (value->len < FRAME_BYTES || p[0] != 0) return NULL;
-    *value = slice_of(p + FRAME_BYTES, value->len - FRAME_BYTES);
-    return writers_get(m->writers, (uint32_t)p[1] << 24 | (uint32_t)p[2] << 16 |
-                                       (uint32_t)p[3] << 8 | p[4]);
-}
-
 static bool decode(struct work *w)
 {
     struct mapping *m = w->m;
-    struct slice value = w->r->value;
-    const struct decoder *decoder;
+    struct framed framed;
     struct err e;
     char *detail;
-    if (value.len > m->config->record_bytes_max)
+    if (w->r->value.len > m->config->record_bytes_max)
         return fault(w, BAD_TOO_LARGE, "longer than record.bytes.max");
-    decoder = decoder_of(m, &value);
-    if (!decoder)
-        return fault(w, BAD_SCHEMA_ID,
-                     "no Confluent header, or its schema id "
-                     "has no usable file in schemas.dir");
-    if (decoder_decode(decoder, value, &m->tape, &e) == RC_OK) {
+    framed = framing_look(m->framing, w->r);
+    w->ev->waits = framed.waits;
+    if (framed.waits) return false;
+    if (!framed.decoder) return fault(w, BAD_SCHEMA_ID, framed.fault);
+    if (decoder_decode(framed.decoder, framed.avro, &m->tape, &e) == RC_OK) {
         m->decoded = true;
         return true;
     }
@@ -449,14 +416,30 @@ static bool event_fill(struct work *w)
     return true;
 }
 
+static void event_decode_one(struct mapping *m, struct batch *b, uint32_t i)
+{
+    struct work w = {.m = m, .r = &b->records[i], .ev = &b->events[i]};
+    *w.ev = (struct event){.label = LABEL_UNKNOWN, .fold = w.ev->fold};
+    if (!event_fill(&w) && !w.ev->waits) batch_mark(b, i, w.bad, w.detail);
+}
+
 void event_decode(struct mapping *m, struct batch *b)
 {
     bool room = texts_reserve(m, b->events_max);
+    uint32_t waiting = 0;
     assert(room); /* only a batch larger than the first ever takes more */
     arena_reset(&m->texts);
     for (uint32_t i = 0; i < b->count; i++) {
-        struct work w = {.m = m, .r = &b->records[i], .ev = &b->events[i]};
-        *w.ev = (struct event){.label = LABEL_UNKNOWN, .fold = w.ev->fold};
-        if (!event_fill(&w)) batch_mark(b, i, w.bad, w.detail);
+        event_decode_one(m, b, i);
+        waiting += b->events[i].waits;
     }
+    if (waiting == 0) return;
+    (void)framing_await(m->framing, SCHEMA_WAIT_MS);
+    for (uint32_t i = 0; i < b->count; i++)
+        if (b->events[i].waits) event_decode_one(m, b, i);
+}
+
+uint32_t mapping_answers(const struct mapping *m)
+{
+    return framing_answers(m->framing);
 }

@@ -2,8 +2,7 @@
  *
  * Compiled from the configuration (role.*, feature.*) and the reader's
  * schema; checks types and names at start, so a message can only fail on
- * its bytes. Decodes plain Avro or Confluent-framed messages (magic byte 0,
- * schema id u32be, resolved by schemas.dir/ID.avsc).
+ * its bytes. framing.h says which framings of a message are understood.
  *
  * Forget   A record without a value (Kafka's null, not an empty one) has no
  *          event: it says that the user who is its key shall be forgotten.
@@ -18,11 +17,14 @@
 #include "batch.h"
 #include "codec.h"
 #include "config.h"
+#include "registry.h"
 
 struct mapping;
-/* c and reader are lent until mapping_free. */
+/* c, reader and registry are lent until mapping_free. registry NULL: no
+ * schema that a message names is ever found. */
 enum rc mapping_new(struct mapping **out, const struct config *c,
-                    const struct schema *reader, struct err *e) MUST_USE;
+                    const struct schema *reader, struct registry *registry,
+                    struct err *e) MUST_USE;
 /* From now on values are plain Avro of the writer's schema, whatever
  * input.format says: container files. reader is that of mapping_new. */
 enum rc mapping_read_plain(struct mapping *m, const struct schema *writer,
@@ -30,8 +32,11 @@ enum rc mapping_read_plain(struct mapping *m, const struct schema *writer,
 void mapping_free(struct mapping *m);
 
 /* Decodes b->records[i] into b->events[i] for all i; bad ones are marked
- * (I6). position_ms counts events of inputs without a time. */
+ * (I6), and those whose schema is still to come. position_ms counts events
+ * of inputs without a time. */
 void event_decode(struct mapping *m, struct batch *b);
+/* Moves whenever events that waited for a schema may be decoded again. */
+uint32_t mapping_answers(const struct mapping *m);
 
 /* The tape of the last event decoded, for inspect; NULL if it was bad. */
 const struct tape *mapping_tape(const struct mapping *m);

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "admin.h"
+#include "framing.h"
 #include "log.h"
 #include "model.h"
 #include "sink_kafka.h"
@@ -38,7 +39,8 @@ struct seat {
 struct service {
     const struct config *config;
     struct schema *reader;
-    struct model *model; /* NULL: state and dead letters only */
+    struct registry *registry; /* NULL: records name no schema */
+    struct model *model;       /* NULL: state and dead letters only */
     struct store *store;
     struct metrics *metrics;
     struct admin *admin; /* NULL: admin.listen is empty */
@@ -114,7 +116,8 @@ static enum rc seat_run(struct seat *at, struct err *e)
     char id[ID_BYTES];
 
     make_id(at, id, sizeof id);
-    TRY(mapping_new(&at->mapping, at->service->config, at->service->reader, e));
+    TRY(mapping_new(&at->mapping, at->service->config, at->service->reader,
+                    at->service->registry, e));
     TRY(open_source(at, id, e));
     TRY(open_sink(at, id, e));
     TRY(open_worker(at, e));
@@ -178,6 +181,8 @@ static enum rc open_parts(struct service *s, struct err *e)
                                   .quiet_s_max = QUIET_S_MAX};
 
     TRY(schema_read(&s->reader, c->input_schema, e));
+    if (framing_names_schemas(c))
+        TRY(registry_open(&s->registry, c, s->reader, e));
     if (*c->model_dir) TRY(model_open(&s->model, c->model_dir, e));
     TRY(store_open(&s->store, &store, e));
     TRY(metrics_new(&s->metrics, s->workers, e));
@@ -273,6 +278,7 @@ void service_close(struct service *s)
     if (s->metrics) metrics_free(s->metrics);
     if (s->store) store_close(s->store);
     if (s->model) model_free(s->model);
+    registry_close(s->registry);
     if (s->reader) schema_free(s->reader);
     free(s);
 }

@@ -49,8 +49,13 @@ struct source_ops {
     enum rc (*assign)(struct source *s, const struct source_position *at,
                       uint32_t count, struct err *e);
     enum rc (*unassign)(struct source *s, struct err *e);
+    /* Go on at other positions, also where it was held. */
     enum rc (*seek)(struct source *s, const struct source_position *at,
-                    uint32_t count, struct err *e); /* after a failed batch */
+                    uint32_t count, struct err *e);
+    /* Give no records of these partitions until the next seek. They have
+     * not ended meanwhile. */
+    enum rc (*hold)(struct source *s, const struct source_position *at,
+                    uint32_t count, struct err *e);
     /* The hash (record_hash) of the record at an offset of an assigned
      * partition; 0: there is none. Between change and assign. */
     enum rc (*hash_at)(struct source *s, uint32_t input, int32_t partition,
@@ -73,6 +78,7 @@ struct source {
 #define source_seek(s, at, count, e) ((s)->ops->seek((s), (at), (count), (e)))
 #define source_hash_at(s, input, partition, offset, hash, e)                   \
     ((s)->ops->hash_at((s), (input), (partition), (offset), (hash), (e)))
+#define source_hold(s, at, count, e) ((s)->ops->hold((s), (at), (count), (e)))
 #define source_ended(s)              ((s)->ops->ended(s))
 #define source_close(s)              ((s)->ops->close(s))
 

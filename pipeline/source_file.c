@@ -18,7 +18,7 @@ struct source_file {
     int64_t next;         /* offset of the next record to read */
     int64_t from;         /* records before it are read, not given */
     struct slice pending; /* read, but no room in the last batch */
-    bool has_pending, ended, assigned;
+    bool has_pending, ended, assigned, held;
     struct source_position position;
     uint64_t bytes_before; /* of the files before the open one */
     _Atomic uint64_t bytes_done;
@@ -96,7 +96,7 @@ static enum rc file_poll(struct source *source, struct batch *b,
 {
     struct source_file *s = self(source);
     (void)wait_ms; /* a file is there or it is not */
-    if (!s->assigned) return RC_OK;
+    if (!s->assigned || s->held) return RC_OK;
     while (b->count < b->events_max) {
         if (!s->has_pending && !s->ended) {
             TRY(read_value(s, &s->pending, e));
@@ -146,9 +146,21 @@ static enum rc file_seek(struct source *source,
     s->bytes_before = 0;
     s->has_pending = false;
     s->ended = false;
+    s->held = false;
     s->next = 0;
     s->from = at[0].offset;
     return open_file(s, 0, e);
+}
+
+static enum rc file_hold(struct source *source,
+                         const struct source_position *at, uint32_t count,
+                         struct err *e)
+{
+    (void)at;
+    (void)e;
+    assert(count == 1);
+    self(source)->held = true;
+    return RC_OK;
 }
 
 static enum rc file_assign(struct source *source,
@@ -183,7 +195,7 @@ static enum rc file_hash_at(struct source *source, uint32_t input,
 static bool file_ended(const struct source *source)
 {
     const struct source_file *s = (const struct source_file *)source;
-    return s->ended && !s->has_pending;
+    return s->ended && !s->has_pending && !s->held;
 }
 
 static void file_close(struct source *source)
@@ -203,6 +215,7 @@ static const struct source_ops OPS = {
     .unassign = file_unassign,
     .seek = file_seek,
     .hash_at = file_hash_at,
+    .hold = file_hold,
     .ended = file_ended,
     .close = file_close,
 };

@@ -442,6 +442,8 @@ static enum rc kafka_assign(struct source *s, const struct source_position *at,
     partition_list *list = list_at(k, at, count);
     enum rc rc = do_assign(k, list, e);
 
+    /* One that was held when it went may have come back. */
+    (void)rd_kafka_resume_partitions(k->rk, list);
     rd_kafka_topic_partition_list_destroy(list);
     forget_pending(k);
     return rc;
@@ -472,6 +474,12 @@ static rd_kafka_resp_err_t seek_once(struct kafka_source *k,
     return code;
 }
 
+static void part_opens(struct kafka_source *k, int32_t partition)
+{
+    if (k->parts[partition].done) k->parts_open++;
+    k->parts[partition].done = false;
+}
+
 static enum rc kafka_seek(struct source *s, const struct source_position *at,
                           uint32_t count, struct err *e)
 {
@@ -480,17 +488,34 @@ static enum rc kafka_seek(struct source *s, const struct source_position *at,
     int64_t deadline = now_ms() + SEEK_WAIT_MS;
     rd_kafka_resp_err_t code;
 
+    (void)rd_kafka_resume_partitions(k->rk, list); /* held, or a range's end */
     while ((code = seek_once(k, list)) != 0 && now_ms() < deadline) {
         struct timespec pause = {.tv_nsec = SEEK_RETRY_MS * 1000000L};
         (void)nanosleep(&pause, NULL);
     }
     rd_kafka_topic_partition_list_destroy(list);
     for (uint32_t i = 0; k->range && i < count; i++) {
-        struct range_part *part = &k->parts[at[i].partition];
-        if (part->done && at[i].offset < part->until) k->parts_open++;
-        part->done = at[i].offset >= part->until;
+        int32_t id = at[i].partition;
+        if (at[i].offset < k->parts[id].until)
+            part_opens(k, id);
+        else
+            part_done(k, id);
     }
-    return list_error(NULL, code, "going back to the last commit", e);
+    return list_error(NULL, code, "going to a position", e);
+}
+
+/* Paused, librdkafka drops what it has fetched of them. */
+static enum rc kafka_hold(struct source *s, const struct source_position *at,
+                          uint32_t count, struct err *e)
+{
+    struct kafka_source *k = self(s);
+    partition_list *list = list_at(k, at, count);
+    rd_kafka_resp_err_t code = rd_kafka_pause_partitions(k->rk, list);
+
+    rd_kafka_topic_partition_list_destroy(list);
+    for (uint32_t i = 0; k->range && i < count; i++)
+        part_opens(k, at[i].partition);
+    return list_error(NULL, code, "holding partitions", e);
 }
 
 /* Not by the group's consumer, which stands between two assignments. */
@@ -577,8 +602,8 @@ static void kafka_close(struct source *s)
 }
 
 static const struct source_ops OPS = {
-    kafka_poll, kafka_release, kafka_change, kafka_assign, kafka_unassign,
-    kafka_seek, kafka_hash_at, kafka_ended,  kafka_close,
+    kafka_poll, kafka_release, kafka_change,  kafka_assign, kafka_unassign,
+    kafka_seek, kafka_hold,    kafka_hash_at, kafka_ended,  kafka_close,
 };
 
 static const struct kafka_setting DEFAULTS[] = {

@@ -14,7 +14,8 @@ struct source_memory {
     const struct committed *committed;
     uint32_t partitions;
     int64_t from[PARTITIONS_MAX]; /* next offset to give; -1: not assigned */
-    uint32_t at;                  /* index of the next record to look at */
+    bool held[PARTITIONS_MAX];
+    uint32_t at; /* index of the next record to look at */
     uint64_t given;
     bool assigned;
     struct planned planned[SOURCE_MEMORY_CHANGES];
@@ -55,6 +56,7 @@ static enum rc memory_poll(struct source *source, struct batch *b,
         uint32_t slot = slot_of(s, r->input, r->partition);
         assert(slot < s->partitions);
         if (s->from[slot] < 0 || r->offset < s->from[slot]) continue;
+        if (s->held[slot]) continue;
         b->records[b->count++] = *r;
         if (!s->repeats) s->from[slot] = r->offset + 1;
         s->given++;
@@ -113,9 +115,28 @@ static enum rc memory_seek(struct source *source,
                        "memory source: cannot seek partition %d to %lld",
                        at[i].partition, (long long)at[i].offset);
         s->from[slot] = at[i].offset;
+        s->held[slot] = false;
     }
     s->at = 0; /* poll leaves out what lies before the new positions */
     return RC_OK;
+}
+
+static enum rc memory_hold(struct source *source,
+                           const struct source_position *at, uint32_t count,
+                           struct err *e)
+{
+    struct source_memory *s = self(source);
+    (void)e;
+    for (uint32_t i = 0; i < count; i++)
+        s->held[slot_of(s, at[i].input, at[i].partition)] = true;
+    return RC_OK;
+}
+
+static bool any_held(const struct source_memory *s)
+{
+    for (uint32_t i = 0; i < s->partitions; i++)
+        if (s->held[i]) return true;
+    return false;
 }
 
 static enum rc memory_assign(struct source *source,
@@ -132,8 +153,10 @@ static enum rc memory_unassign(struct source *source, struct err *e)
     struct source_memory *s = self(source);
     (void)e;
     assert(s->assigned);
-    for (uint32_t i = 0; i < s->partitions; i++)
+    for (uint32_t i = 0; i < s->partitions; i++) {
         s->from[i] = -1;
+        s->held[i] = false;
+    }
     s->assigned = false;
     if (s->planned_count > 0 && s->given >= s->planned[0].given) {
         s->planned_count--;
@@ -162,7 +185,7 @@ static enum rc memory_hash_at(struct source *source, uint32_t input,
 static bool memory_ended(const struct source *source)
 {
     const struct source_memory *s = (const struct source_memory *)source;
-    return s->assigned && s->at == s->count && !change_waits(s);
+    return s->assigned && s->at == s->count && !change_waits(s) && !any_held(s);
 }
 
 static void memory_close(struct source *source)
@@ -178,6 +201,7 @@ static const struct source_ops OPS = {
     .unassign = memory_unassign,
     .seek = memory_seek,
     .hash_at = memory_hash_at,
+    .hold = memory_hold,
     .ended = memory_ended,
     .close = memory_close,
 };

@@ -64,9 +64,10 @@ struct partition {
     uint64_t seen_hash;
     int64_t stream_ms; /* newest event time among the good records before
                           next; INT64_MIN: none. It moves with next */
-    int64_t committed_stream_ms;   /* the same before committed, once all up to
-                                      there has gone through */
-    uint32_t partitions;           /* of the topic */
+    int64_t committed_stream_ms; /* the same before committed, once all up to
+                                    there has gone through */
+    uint32_t partitions;         /* of the topic */
+    bool held; /* the record at next waits for its schema; the worker's */
     struct partition_store *store; /* state.c's */
 };
 

@@ -57,7 +57,9 @@ struct worker {
     struct partition *partitions[PARTITIONS_MAX]; /* owned */
     struct source_position positions[PARTITIONS_MAX];
     uint32_t partition_count;
-    bool folding; /* some partition is below its committed offset */
+    bool folding;     /* some partition is below its committed offset */
+    uint32_t held;    /* partitions that wait for a schema */
+    uint32_t answers; /* as mapping_answers said before the batch */
 
     uint64_t since_commit; /* records gone through since the last commit */
     int64_t committed_at_ms;
@@ -97,13 +99,17 @@ static bool folding(const struct partition *p)
 static void look_at_partitions(struct worker *w)
 {
     uint32_t count = state_partitions(w->state, w->partitions, PARTITIONS_MAX);
-    uint32_t below = 0;
-    for (uint32_t i = 0; i < count; i++)
+    uint32_t below = 0, held = 0;
+    for (uint32_t i = 0; i < count; i++) {
         below += folding(w->partitions[i]);
+        held += w->partitions[i]->held;
+    }
     w->partition_count = count;
     w->folding = below > 0;
+    w->held = held;
     metrics_gauge(w->o.metrics, GAUGE_partitions, count);
     metrics_gauge(w->o.metrics, GAUGE_partitions_folding, below);
+    metrics_gauge(w->o.metrics, GAUGE_partitions_held, held);
 }
 
 /* Partitions that are read again without output, counted when that begins. */
@@ -264,6 +270,8 @@ static enum rc rewind_partitions(struct worker *w, struct err *e)
 {
     uint32_t n;
     state_rewind(w->state);
+    for (uint32_t i = 0; i < w->partition_count; i++)
+        w->partitions[i]->held = false;
     w->since_commit = 0;
     look_at_partitions(w);
     count_folds(w);
@@ -338,6 +346,58 @@ static bool is_ours(const struct worker *w, const struct event *ev,
     return hash_mix(hash64(ev->user)) % w->o.share_count == w->o.share_index;
 }
 
+/* --- schemas still to come ---------------------------------------------- */
+
+/* A record whose schema the registry has not given yet stops its partition,
+ * since order must be kept (I4); the others go on. Nothing of it is lost:
+ * the partition stays where it is until there is an answer. */
+static void hold(struct worker *w, struct partition *p, const struct record *r)
+{
+    p->held = true;
+    metrics_add(w->o.metrics, COUNT_holds, 1);
+    LOG(WARN, "HELD",
+        "topic=%s partition=%d offset=%lld waits for the schema of its next "
+        "record",
+        w->o.topic, p->id, (long long)r->offset);
+}
+
+static uint32_t held_positions(struct worker *w)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < w->partition_count; i++) {
+        const struct partition *p = w->partitions[i];
+        if (!p->held) continue;
+        w->positions[n++] = (struct source_position){
+            .input = p->input, .partition = p->id, .offset = p->next};
+    }
+    return n;
+}
+
+/* Those held since this batch get no more records. */
+static enum rc hold_partitions(struct worker *w, struct err *e)
+{
+    uint32_t n = held_positions(w);
+    if (n == w->held) return RC_OK;
+    look_at_partitions(w);
+    return source_hold(w->o.source, w->positions, n, e);
+}
+
+/* Once a schema has come, the held partitions try again. */
+static enum rc release_partitions(struct worker *w, struct err *e)
+{
+    uint32_t answers = mapping_answers(w->o.mapping), n;
+    bool news = answers != w->answers;
+    w->answers = answers;
+    if (w->held == 0 || !news) return RC_OK;
+    n = held_positions(w);
+    for (uint32_t i = 0; i < w->partition_count; i++)
+        w->partitions[i]->held = false;
+    look_at_partitions(w);
+    return source_seek(w->o.source, w->positions, n, e);
+}
+
+/* --- whose records they are --------------------------------------------- */
+
 /* Finds the owner of every record, moves its partition on, and closes the
  * gaps that others' records leave. */
 static void keep_ours(struct worker *w)
@@ -348,6 +408,10 @@ static void keep_ours(struct worker *w)
         const struct record *r = &b->records[i];
         struct event *ev = &b->events[i];
         struct partition *p = state_partition(w->state, r->input, r->partition);
+        if (p && (p->held || ev->waits)) { /* this one and all behind it */
+            if (!p->held) hold(w, p, r);
+            continue;
+        }
         if (p) state_pass(p, r, ev);
         if (!is_ours(w, ev, p)) continue;
         b->partitions[kept] = p;
@@ -437,12 +501,14 @@ static enum rc spine(struct worker *w, struct err *e)
 {
     struct batch *b = &w->batch;
     TRY(take_changes(w, e));                                /* assignments      (I7) */
+    TRY(release_partitions(w, e));                          /* schemas that came     */
     metrics_phase(w->o.metrics, phase(w));
     batch_reset(b);                                         /* frees the last batch  */
     w->step_from_ns = metrics_now_ns();
     STEP(poll, source_poll(w->o.source, b, poll_wait_ms(w), e)); /* log -> records   */
     STEP(decode, (event_decode(w->o.mapping, b), RC_OK));   /* records -> events (I6) */
     keep_ours(w);                                           /* whose they are   (I3) */
+    TRY(hold_partitions(w, e));                             /* schemas to come  (I4) */
     STEP(recall, state_recall(w->state, b, e));             /* events -> users' rows */
     STEP(append, (stage_users_apply(w->stage, w->state, b), RC_OK)); /* -> rows (I4) */
     STEP(forward, stage_users_forward(w->stage, b, e));     /* rows -> scores   (I5) */

@@ -60,6 +60,17 @@ if(MILLRACE_TESTS)
   add_test(NAME test_heads COMMAND test_heads)
 endif()
 
+# A schema registry of the tests' own.
+if(MILLRACE_TESTS)
+  pkg_check_modules(OPENSSL REQUIRED IMPORTED_TARGET openssl)
+  foreach(name test_registry)
+    target_sources(${name} PRIVATE tests/support/registry/server.c
+      tests/support/registry/tls.c)
+    target_include_directories(${name} PRIVATE tests/support/registry)
+    target_link_libraries(${name} PRIVATE PkgConfig::OPENSSL)
+  endforeach()
+endif()
+
 # Wrappers that the linker puts around calls of the program's own code; what
 # they do stands in the test that has them.
 if(MILLRACE_TESTS)

@@ -10,17 +10,17 @@
 
 #include "cli.h"
 #include "container.h"
+#include "framing.h"
 #include "mapping.h"
 #include "schemas.h"
 #include "source_kafka.h"
 #include "utf8.h"
-#include "writers.h"
 
 enum {
     TAPE_DATUMS_MAX = 1 << 20,
     BATCH_EVENTS = 256,
     POLL_WAIT_MS = 1000,
-    FRAME_BYTES = 5,
+    FRAME_BYTES = 5, /* Confluent: magic byte, schema id */
 };
 
 struct cat {
@@ -37,9 +37,10 @@ struct cat {
     /* Of a topic. */
     struct config *config;
     struct schema *schema;   /* NULL: values are shown as they are */
-    struct decoder *decoder; /* of values without a known writer */
-    struct writers *writers; /* NULL: none */
-    bool framed;
+    struct decoder *decoder; /* of values in that schema alone */
+    size_t head;             /* bytes in front of them, whatever they say */
+    struct registry *registry;
+    struct framing *framing; /* of values that name their schema; NULL: none */
 };
 
 enum { NO_PARTITION = UINT32_MAX };
@@ -135,33 +136,32 @@ static enum rc schema_choose(struct cat *c, struct err *e)
 static enum rc decoders_make(struct cat *c, struct err *e)
 {
     const struct config *g = c->config;
-    bool have_dir = g->schemas_dir[0] != '\0';
     bool output = is_topic(c, g->output_fraud_topic) ||
                   is_topic(c, g->output_recommendations_topic);
+    bool framed = output ? g->output_format == OUTPUT_CONFLUENT
+                         : framing_names_schemas(g);
     if (!c->schema) return RC_OK;
-    c->framed = output ? g->output_format == OUTPUT_CONFLUENT
-                       : g->input_format == FORMAT_CONFLUENT ||
-                             (g->input_format == FORMAT_AUTO && have_dir);
+    c->head = framed ? FRAME_BYTES : 0;
     TRY(decoder_compile(&c->decoder, c->schema, c->schema, e));
-    if (output || !c->framed || !have_dir) return RC_OK;
-    return writers_new(&c->writers, g->schemas_dir, c->schema, e);
+    if (output || !framed ||
+        (g->input_format == FORMAT_CONFLUENT && !*g->schemas_dir))
+        return RC_OK;
+    TRY(registry_open(&c->registry, g, c->schema, e));
+    return framing_new(&c->framing, g, c->registry, c->schema, e);
 }
 
-static enum rc value_decode(struct cat *c, struct slice value, struct err *e)
+static enum rc value_decode(struct cat *c, const struct record *r,
+                            struct err *e)
 {
-    const struct decoder *d = c->decoder;
-    if (c->framed) {
-        const uint8_t *p = value.ptr;
-        if (value.len < FRAME_BYTES || p[0] != 0)
-            return ERR(e, RC_SKIP, "no Confluent header");
-        if (c->writers)
-            d = writers_get(c->writers, (uint32_t)p[1] << 24 |
-                                            (uint32_t)p[2] << 16 |
-                                            (uint32_t)p[3] << 8 | p[4]);
-        if (!d) return ERR(e, RC_SKIP, "its schema id is not in schemas.dir");
-        value = slice_of(p + FRAME_BYTES, value.len - FRAME_BYTES);
+    struct framed framed = {.decoder = c->decoder};
+    if (c->framing) {
+        TRY(framing_require(c->framing, r, &framed, e));
+    } else if (r->value.len < c->head) {
+        return ERR(e, RC_SKIP, "no Confluent header");
+    } else {
+        framed.avro = slice_of(r->value.ptr + c->head, r->value.len - c->head);
     }
-    return decoder_decode(d, value, &c->tape, e);
+    return decoder_decode(framed.decoder, framed.avro, &c->tape, e);
 }
 
 static void print_text(struct slice s)
@@ -200,7 +200,7 @@ static enum rc print_record(struct cat *c, const struct record *r,
     else
         (void)printf("null");
     if (r->header_count > 0) print_headers(r);
-    if (!c->schema || value_decode(c, r->value, &why) != RC_OK) {
+    if (!c->schema || value_decode(c, r, &why) != RC_OK) {
         (void)printf(",\"value_hex\":\"");
         print_hex(r->value);
         (void)putchar('"');
@@ -330,7 +330,8 @@ int command_cat(int argc, char **argv)
     if (status != CLI_GO) return status;
     status = run(&c);
     free(c.tape.at);
-    writers_free(c.writers);
+    framing_free(c.framing);
+    registry_close(c.registry);
     decoder_free(c.decoder);
     schema_free(c.schema);
     config_free(c.config);

@@ -146,7 +146,7 @@ static bool check_mapping(struct audit *a, uint32_t *fields)
     bool good = false;
 
     if (schema_read(&schema, p->value, &e) != RC_OK ||
-        mapping_new(&mapping, a->c, schema, &e) != RC_OK) {
+        mapping_new(&mapping, a->c, schema, NULL, &e) != RC_OK) {
         fault(a, p, "%s", e.text);
     } else {
         *fields = mapping_fields(mapping);

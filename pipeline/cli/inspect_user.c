@@ -94,7 +94,7 @@ static enum rc find_in_store(struct subject *s, struct err *e)
         return ERR(e, RC_STOP,
                    "input.schema is not set; it says which fields rows hold");
     TRY(schema_read(&s->reader, c->input_schema, e));
-    TRY(mapping_new(&s->mapping, c, s->reader, e));
+    TRY(mapping_new(&s->mapping, c, s->reader, NULL, e));
     shapes_init(&s->own_history_shape, &s->own_windows_shape, c,
                 mapping_fields(s->mapping));
     history_init(&s->own_history);

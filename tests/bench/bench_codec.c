@@ -183,7 +183,7 @@ static void bench_events(const struct schema *s)
     struct mapping *m;
     struct batch b;
     double best = 1e18;
-    need(mapping_new(&m, &c, s, &g_e));
+    need(mapping_new(&m, &c, s, NULL, &g_e));
     need(batch_init(&b, BATCH, &g_e));
     for (uint32_t round = 0; round < ROUNDS; round++) {
         double took = events_round_ns(m, &b);

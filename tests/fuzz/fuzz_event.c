@@ -58,7 +58,7 @@ static void start(void)
                               .batch_events_max = 1};
     struct err e;
     if (schema_parse(&g_schema, slice_str(SCHEMA), &e) == RC_OK &&
-        mapping_new(&g_mapping, &c, g_schema, &e) == RC_OK &&
+        mapping_new(&g_mapping, &c, g_schema, NULL, &e) == RC_OK &&
         batch_init(&g_batch, 1, &e) == RC_OK)
         return;
     (void)fprintf(stderr, "fuzz_event: %s\n", e.text);

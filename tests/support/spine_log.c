@@ -92,7 +92,7 @@ struct model *spine_model(uint32_t items)
     struct mapping *mapping;
     struct err e;
     if (schema_parse(&log.schema, slice_str(SCHEMA), &e) != RC_OK) DIE(&e);
-    if (mapping_new(&mapping, c, log.schema, &e) != RC_OK) DIE(&e);
+    if (mapping_new(&mapping, c, log.schema, NULL, &e) != RC_OK) DIE(&e);
     shapes_init(&history, &windows, c, mapping_fields(mapping));
     with.features = windows_features(&windows);
     m = random_model(with, 7);
@@ -190,7 +190,8 @@ struct config *spine_config(const char *const *sets)
 static void open_input(struct spine_run *r, const struct spine_log *log)
 {
     struct err e;
-    if (mapping_new(&r->mapping, r->config, log->schema, &e) != RC_OK ||
+    if (mapping_new(&r->mapping, r->config, log->schema, r->registry, &e) !=
+            RC_OK ||
         source_memory_new(&r->source, log->records, log->count, r->committed,
                           SPINE_PARTITIONS, &e) != RC_OK)
         DIE(&e);

@@ -43,7 +43,7 @@ int main(int argc, char **argv)
                       (uint32_t)(argc - FIRST_SET), &e),
           &e);
     check(schema_read(&schema, c->input_schema, &e), &e);
-    check(mapping_new(&mapping, c, schema, &e), &e);
+    check(mapping_new(&mapping, c, schema, NULL, &e), &e);
     shapes_init(&history, &windows, c, mapping_fields(mapping));
     shape.layers = number(argv[2]);
     shape.width = number(argv[3]);

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "framing.h"
 #include "hash.h"
 #include "iso_time.h"
 #include "mapping.h"
@@ -131,6 +132,7 @@ static struct config config_make(void)
 
 struct fixture {
     struct schema *schema;
+    struct registry *registry; /* of messages that name their schema */
     struct mapping *mapping;
     struct batch batch;
     struct config config;
@@ -139,7 +141,11 @@ struct fixture {
 static void fixture_open(struct fixture *f, const char *schema)
 {
     assert_int_equal(schema_parse(&f->schema, slice_str(schema), &g_e), RC_OK);
-    if (mapping_new(&f->mapping, &f->config, f->schema, &g_e) != RC_OK)
+    if (framing_names_schemas(&f->config) &&
+        registry_open(&f->registry, &f->config, f->schema, &g_e) != RC_OK)
+        fail_msg("%s", g_e.text);
+    if (mapping_new(&f->mapping, &f->config, f->schema, f->registry, &g_e) !=
+        RC_OK)
         fail_msg("%s", g_e.text);
     assert_int_equal(batch_init(&f->batch, 4, &g_e), RC_OK);
 }
@@ -147,6 +153,7 @@ static void fixture_open(struct fixture *f, const char *schema)
 static void fixture_close(struct fixture *f)
 {
     mapping_free(f->mapping);
+    registry_close(f->registry);
     schema_free(f->schema);
     batch_fini(&f->batch);
 }
@@ -368,7 +375,7 @@ static void refused(struct config c, const char *word)
     struct schema *s;
     struct mapping *m;
     assert_int_equal(schema_parse(&s, slice_str(SCHEMA), &g_e), RC_OK);
-    assert_int_equal(mapping_new(&m, &c, s, &g_e), RC_STOP);
+    assert_int_equal(mapping_new(&m, &c, s, NULL, &g_e), RC_STOP);
     assert_null(m);
     if (!strstr(g_e.text, word)) fail_msg("'%s' lacks '%s'", g_e.text, word);
     schema_free(s);
@@ -617,7 +624,8 @@ static void test_schema_ids(void **state)
                                    .role_amount_scale = 1,
                                    .user_bytes_max = 64,
                                    .record_bytes_max = 1000,
-                                   .batch_events_max = 1}};
+                                   .batch_events_max = 1,
+                                   .schemas_retry = 60000}};
     const struct event *ev;
     (void)state;
     assert_non_null(mkdtemp(dir));
