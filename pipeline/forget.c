@@ -101,9 +101,10 @@ static bool is_newer(const struct looking *l, int32_t partition,
                      struct slice row)
 {
     struct err ignored;
-    int64_t applied;
+    int64_t applied, newest_ms;
     return partition == l->partition && l->offset != INT64_MAX &&
-           user_row_applied(l->user, row, &applied, &ignored) == RC_OK &&
+           user_row_head(l->user, row, &applied, &newest_ms, &ignored) ==
+               RC_OK &&
            applied > l->offset;
 }
 

@@ -286,11 +286,12 @@ static enum rc decode_head(const struct history_shape *s, struct history *h,
     return RC_OK;
 }
 
-bool history_stored_offset(struct slice in, int64_t *offset)
+bool history_stored_head(struct slice in, int64_t *offset, int64_t *newest_ms)
 {
     struct reader r = reader_of(in);
     (void)read_bytes(&r, 4 + 4 + 8); /* to events_total, and past it */
     *offset = read_i64(&r);
+    *newest_ms = read_i64(&r);
     return !r.bad;
 }
 

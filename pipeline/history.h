@@ -74,8 +74,9 @@ static inline uint64_t history_start(uint64_t n, uint32_t window)
     return k == 0 ? 0 : (k - 1) * window;
 }
 
-/* The applied_offset of stored bytes; false where they are too short. */
-bool history_stored_offset(struct slice in, int64_t *offset);
+/* applied_offset and newest_time_ms of stored bytes; false where they are too
+ * short. */
+bool history_stored_head(struct slice in, int64_t *offset, int64_t *newest_ms);
 
 /* Stored bytes; the layout is in history.c and tests/golden holds examples
  * of every version. Damaged or newer bytes, or those of another shape:

@@ -2,7 +2,7 @@
 
 #include <time.h>
 
-enum { LINES_PER_WINDOW = 20, WINDOW_MS = 1000 };
+enum { LINES_PER_WINDOW = 20, WINDOW_MS = 1000, RARE_WINDOW_MS = 60000 };
 
 static const char *const LEVELS[] = {"DEBUG", "INFO", "WARN", "ERROR"};
 static const char WIPE[] = "\r\033[K";
@@ -25,13 +25,14 @@ static bool site_allows(struct log_site *site, int64_t now_ms,
                         uint32_t *dropped)
 {
     int64_t start = atomic_load(&site->window_ms);
+    uint32_t lines_max = site->rare ? 1 : LINES_PER_WINDOW;
     *dropped = 0;
-    if (now_ms - start >= WINDOW_MS &&
+    if (now_ms - start >= (site->rare ? RARE_WINDOW_MS : WINDOW_MS) &&
         atomic_compare_exchange_strong(&site->window_ms, &start, now_ms)) {
         *dropped = atomic_exchange(&site->dropped, 0);
         atomic_store(&site->used, 0);
     }
-    if (atomic_fetch_add(&site->used, 1) < LINES_PER_WINDOW) return true;
+    if (atomic_fetch_add(&site->used, 1) < lines_max) return true;
     atomic_fetch_add(&site->dropped, 1);
     return false;
 }

@@ -1,8 +1,9 @@
 /* log.h - what an operator reads on stderr.
  *
  * One line: time, level, a short code to grep for, then key=value text.
- * Rate-limited per call site. Ids only: no payloads, no names, no secrets.
- * Threads  Any thread. */
+ * Rate-limited per call site: LOG 20 lines a second, LOG_RARE one a minute;
+ * how many were held back is said with the next. Ids only: no payloads, no
+ * names, no secrets. Threads  Any thread. */
 #ifndef MILLRACE_LOG_H
 #define MILLRACE_LOG_H
 
@@ -16,6 +17,7 @@ enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
 /* One call site's budget. */
 struct log_site {
+    bool rare; /* one line a minute, for what any event may say */
     _Atomic int64_t window_ms;
     _Atomic uint32_t used, dropped;
 };
@@ -31,6 +33,11 @@ void log_write(struct log_site *site, enum log_level level, const char *code,
 #define LOG(level, code, ...)                                                  \
     do {                                                                       \
         static struct log_site log_site_;                                      \
+        log_write(&log_site_, LOG_##level, (code), __VA_ARGS__);               \
+    } while (0)
+#define LOG_RARE(level, code, ...)                                             \
+    do {                                                                       \
+        static struct log_site log_site_ = {.rare = true};                     \
         log_write(&log_site_, LOG_##level, (code), __VA_ARGS__);               \
     } while (0)
 

@@ -420,28 +420,48 @@ enum rc state_peek(struct state *st, struct partition *p, struct slice user,
     return RC_OK;
 }
 
-void state_touched(struct state *st, struct user_state *us, int64_t offset,
-                   int64_t stream_ms)
+/* From the clean list to the end of its partition's dirty ones. */
+static void become_dirty(struct state *st, struct user_state *us,
+                         int64_t offset, int64_t stream_ms)
 {
     struct partition_store *ps = us->partition->store;
-    size_t bytes = row_bytes(st, us);
-    assert(us->history.applied_offset == offset);
-    if (us->dirty) {
-        st->dirty_bytes += bytes - us->bytes;
-        us->bytes = bytes;
-        return;
-    }
     list_remove(&st->clean_oldest, &st->clean_newest, us);
     us->dirty = true;
     us->dirty_since = offset;
     us->dirty_stream_ms = stream_ms;
     us->dirty_at_ms = st->now_ms;
-    us->bytes = bytes;
-    assert(!ps->dirty_newest || ps->dirty_newest->dirty_since < offset);
+    us->bytes = row_bytes(st, us);
+    assert(!ps->dirty_newest || ps->dirty_newest->dirty_since <= offset);
     list_append(&ps->dirty_oldest, &ps->dirty_newest, us);
     ps->dirty_rows++;
     st->dirty_rows++;
-    st->dirty_bytes += bytes;
+    st->dirty_bytes += us->bytes;
+}
+
+void state_touched(struct state *st, struct user_state *us, int64_t offset,
+                   int64_t stream_ms)
+{
+    size_t bytes;
+    assert(us->history.applied_offset == offset);
+    if (!us->dirty) {
+        become_dirty(st, us, offset, stream_ms);
+        return;
+    }
+    bytes = row_bytes(st, us);
+    st->dirty_bytes += bytes - us->bytes;
+    us->bytes = bytes;
+}
+
+bool state_remove_row(struct state *st, struct partition *p, struct slice user)
+{
+    uint64_t hash = hash64(user);
+    struct user_state *us = table_find(st, p, hash, user);
+    if (us && us->dirty) return false;
+    if (us) state_drop_row(st, us);
+    us = row_new(st, p, hash, user);
+    list_append(&st->clean_oldest, &st->clean_newest, us);
+    become_dirty(st, us, p->next, p->stream_ms);
+    return true;
 }
 
 /* Takes us out of its list and puts fresh where it stood: what the store
@@ -502,6 +522,7 @@ struct state_stats state_stats(const struct state *st)
                                 .misses_total = st->misses_total,
                                 .rows_written_total = st->rows_written_total,
                                 .evictions_total = st->evictions_total,
+                                .rows_expired_total = st->rows_expired_total,
                                 .cache_bytes = pool_used(st->pool),
                                 .rows = st->rows,
                                 .dirty_rows = st->dirty_rows};

@@ -20,6 +20,7 @@
 #ifndef MILLRACE_STATE_H
 #define MILLRACE_STATE_H
 
+#include "admit.h"
 #include "batch.h"
 #include "history.h"
 #include "store.h"
@@ -83,7 +84,8 @@ struct state_options {
      * its scorer, which outlives the state. NULL: no row has one. */
     void (*forget)(struct scorer *scorer, struct context **context);
     struct scorer *scorer;
-    const char *stage; /* names the column families */
+    const struct admit *admit; /* lent; NULL: no row expires */
+    const char *stage;         /* names the column families */
     const char *topic;
 };
 /* store NULL: rows live in memory only (replay, train). */
@@ -163,7 +165,8 @@ void state_rewind(struct state *st);
 bool state_full(const struct state *st); /* commit and checkpoint soon */
 
 struct state_stats {
-    uint64_t hits_total, misses_total, rows_written_total, evictions_total;
+    uint64_t hits_total, misses_total, rows_written_total, evictions_total,
+        rows_expired_total;
     size_t cache_bytes;
     uint64_t rows, dirty_rows;
 };

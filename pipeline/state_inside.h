@@ -6,7 +6,10 @@
 #include "state.h"
 #include "user_row.h"
 
-enum { CHECKPOINT_CHUNK_ROWS = 512 };
+enum {
+    CHECKPOINT_CHUNK_ROWS = 512,
+    STATE_USER_BYTES_MAX = 4096, /* the most that user.bytes.max may be */
+};
 
 /* What lies behind a struct partition. */
 struct partition_store {
@@ -16,6 +19,11 @@ struct partition_store {
     struct user_state *dirty_oldest, *dirty_newest;
     uint64_t dirty_rows;
     struct user_state *missing; /* rows being recalled, by newer */
+
+    bool sweeping;    /* a pass is under way, after sweep_key */
+    int64_t swept_ms; /* stream time when the last one began */
+    uint8_t sweep_key[STATE_USER_BYTES_MAX];
+    size_t sweep_key_len;
 };
 
 struct state {
@@ -45,7 +53,10 @@ struct state {
     uint8_t *row_bytes; /* one encoded row */
     size_t row_bytes_max;
 
-    uint64_t hits_total, misses_total, rows_written_total, evictions_total;
+    uint32_t sweep_next; /* index of the partition whose turn it is */
+
+    uint64_t hits_total, misses_total, rows_written_total, evictions_total,
+        rows_expired_total;
 };
 
 int64_t state_clock_ms(void);
@@ -54,6 +65,12 @@ int64_t state_clock_ms(void);
 void state_drop_row(struct state *st, struct user_state *us);
 /* Frees rows that were forgotten; the batch that held them is over. */
 void state_drop_leaving(struct state *st);
+/* Looks for rows that have expired, a slice at a time. */
+enum rc state_sweep(struct state *st, struct err *e) MUST_USE;
+/* The stored row of this user is to be deleted: an empty dirty one in memory.
+ * False, and nothing happens, where memory has a dirty one. Between a commit
+ * and the first event after it. */
+bool state_remove_row(struct state *st, struct partition *p, struct slice user);
 /* The row is in the store: from the dirty list to the clean one. */
 void state_row_written(struct state *st, struct user_state *us);
 

@@ -148,6 +148,7 @@ static enum rc place(struct state *st, const char *name, struct partition *p,
         TRY(store_put_meta(st->store, p->store->family, m, e));
     }
     p->store->recorded = found;
+    p->store->swept_ms = INT64_MIN;
     p->checkpoint = p->next = m->checkpoint;
     p->seen_offset = m->seen_offset;
     p->seen_hash = m->seen_hash;
@@ -240,6 +241,8 @@ static enum rc write_row(struct state *st, struct user_state *us, struct err *e)
     size_t size = user_row_encoded_size(hs, ws, &us->history, us->windows);
     if (us->forgotten)
         store_writes_forget(st->writes, f, user, us->history.applied_offset);
+    else if (us->history.events_total == 0)
+        store_writes_remove(st->writes, f, user);
     if (us->history.events_total == 0) return RC_OK; /* and so has no row */
     if (size > st->row_bytes_max) {
         free(st->row_bytes);
@@ -330,7 +333,7 @@ enum rc state_checkpoint(struct state *st, bool all, struct err *e)
         if (!all) left -= count;
     }
     st->checkpoint_at_ms = st->now_ms;
-    return RC_OK;
+    return all ? RC_OK : state_sweep(st, e);
 }
 
 void state_committed(struct state *st)

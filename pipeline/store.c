@@ -628,6 +628,16 @@ void store_writes_row(struct store_writes *w, struct family *f,
                               (const char *)row.ptr, row.len);
 }
 
+void store_writes_remove(struct store_writes *w, struct family *f,
+                         struct slice key)
+{
+    char bytes[KEY_BYTES_MAX];
+    assert(key.len < sizeof bytes);
+    bytes[0] = 'u';
+    memcpy(bytes + 1, key.ptr, key.len);
+    rocksdb_writebatch_delete_cf(w->batch, f->handle, bytes, 1 + key.len);
+}
+
 enum rc store_write(struct store *s, struct store_writes *w, struct family *f,
                     const struct family_meta *meta, struct err *e)
 {
@@ -656,17 +666,29 @@ enum rc store_each_family(struct store *s, store_family_fn *fn, void *user,
     return RC_OK;
 }
 
+/* From the first row after the key, at most max of them. *ended: there is
+ * none behind the last. */
 static enum rc each_row(struct store *s, rocksdb_iterator_t *it,
+                        struct slice after, uint64_t max, bool *ended,
                         store_row_fn *fn, void *user, struct err *e)
 {
-    char *error = NULL;
-    for (rocksdb_iter_seek(it, "u", 1); rocksdb_iter_valid(it);
+    char from[KEY_BYTES_MAX], *error = NULL;
+    uint64_t count = 0;
+    assert(after.len < sizeof from);
+    from[0] = 'u';
+    if (after.len) memcpy(from + 1, after.ptr, after.len);
+    *ended = false;
+    for (rocksdb_iter_seek(it, from, 1 + after.len); count < max;
          rocksdb_iter_next(it)) {
         size_t key_len, len;
-        const char *key = rocksdb_iter_key(it, &key_len);
-        const char *row = rocksdb_iter_value(it, &len);
-        if (key_len < 1 || key[0] != 'u') break;
+        const char *key = NULL, *row;
+        if (rocksdb_iter_valid(it)) key = rocksdb_iter_key(it, &key_len);
+        *ended = !key || key_len < 1 || key[0] != 'u';
+        if (*ended) break;
+        if (slice_equal(after, slice_of(key + 1, key_len - 1))) continue;
+        row = rocksdb_iter_value(it, &len);
         TRY(fn(user, slice_of(key + 1, key_len - 1), slice_of(row, len), e));
+        count++;
     }
     rocksdb_iter_get_error(it, &error);
     return error ? store_error(s, "reading rows", error, e) : RC_OK;
@@ -677,11 +699,28 @@ enum rc store_each_row(struct store *s, const char *name, store_row_fn *fn,
 {
     const struct family *f = family_find(s, name);
     rocksdb_iterator_t *it;
+    bool ended;
     enum rc rc;
     if (!f) return ERR(e, RC_STOP, "state in %s: no family %s", s->dir, name);
     it = rocksdb_create_iterator_cf(s->db, s->reading, f->handle);
-    rc = each_row(s, it, fn, user, e);
+    rc = each_row(s, it, slice_of(NULL, 0), UINT64_MAX, &ended, fn, user, e);
     rocksdb_iter_destroy(it);
+    return rc;
+}
+
+enum rc store_scan(struct store *s, struct family *f, struct slice after,
+                   uint32_t max, bool *ended, store_row_fn *fn, void *user,
+                   struct err *e)
+{
+    rocksdb_readoptions_t *reading = rocksdb_readoptions_create();
+    rocksdb_iterator_t *it;
+    enum rc rc;
+    /* Rows that nobody has asked for must not drive others out. */
+    rocksdb_readoptions_set_fill_cache(reading, 0);
+    it = rocksdb_create_iterator_cf(s->db, reading, f->handle);
+    rc = each_row(s, it, after, max, ended, fn, user, e);
+    rocksdb_iter_destroy(it);
+    rocksdb_readoptions_destroy(reading);
     return rc;
 }
 

@@ -71,6 +71,9 @@ struct store_writes *store_writes_new(void);
 void store_writes_free(struct store_writes *w);
 void store_writes_row(struct store_writes *w, struct family *f,
                       struct slice key, struct slice row);
+/* No row any more; its bytes leave the files in RocksDB's own time. */
+void store_writes_remove(struct store_writes *w, struct family *f,
+                         struct slice key);
 /* No row any more, because of the record at offset; its bytes will be erased
  * from the files. A row may follow. */
 void store_writes_forget(struct store_writes *w, struct family *f,
@@ -88,6 +91,11 @@ typedef enum rc store_row_fn(void *user, struct slice key, struct slice row,
                              struct err *e);
 enum rc store_each_row(struct store *s, const char *name, store_row_fn *fn,
                        void *user, struct err *e) MUST_USE;
+/* For the sweep: at most max rows of an owned family, from the first after
+ * that key on, in the order of keys. *ended: none is behind them. */
+enum rc store_scan(struct store *s, struct family *f, struct slice after,
+                   uint32_t max, bool *ended, store_row_fn *fn, void *user,
+                   struct err *e) MUST_USE;
 /* One row by user id, whoever owns the family; *row is NULL where there is
  * none. Copied: the caller frees it. */
 enum rc store_find_row(struct store *s, const char *name, struct slice user,

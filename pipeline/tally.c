@@ -1,6 +1,7 @@
 #include "tally.h"
 
 #include "log.h"
+#include "partition.h"
 
 enum { TALLY_PARTITIONS_MAX = 4096 };
 
@@ -53,6 +54,21 @@ static void tally_admission(struct worker_metrics *m, const struct outcome *o,
         metrics_add(m, COUNT_ids_repeated_skipped, 1);
 }
 
+/* Its user's other events may be in another partition, in another row. */
+static void tally_place(struct worker_metrics *m, const char *topic,
+                        const struct batch *b, uint32_t i)
+{
+    const struct record *r = &b->records[i];
+    uint32_t partitions = b->partitions[i]->partitions;
+    int32_t place = partition_of(b->events[i].user, partitions);
+    if (place == r->partition) return;
+    metrics_add(m, COUNT_events_misplaced, 1);
+    LOG_RARE(WARN, "MISPLACED",
+             "topic=%s partition=%d offset=%lld: its user hashes to partition "
+             "%d of %u; key the topic by user, partitioned by murmur2",
+             topic, r->partition, (long long)r->offset, place, partitions);
+}
+
 void tally_batch(struct worker_metrics *m, const char *topic,
                  const struct batch *b, bool finite)
 {
@@ -75,6 +91,7 @@ void tally_batch(struct worker_metrics *m, const char *topic,
         scored += o->scored;
         repeated += !o->applied && !o->repeated && !o->too_late;
         tally_admission(m, o, ev->fold);
+        if (!ev->fold) tally_place(m, topic, b, i);
         lists += o->list_count > 0;
         flagged += o->flagged;
         tiled += o->tiled;
@@ -113,6 +130,7 @@ void tally_rows(struct worker_metrics *m, struct state *st,
     metrics_total(m, COUNT_state_hits, s.hits_total);
     metrics_total(m, COUNT_state_misses, s.misses_total);
     metrics_total(m, COUNT_state_evictions, s.evictions_total);
+    metrics_total(m, COUNT_rows_expired, s.rows_expired_total);
     metrics_total(m, COUNT_state_rows_written, s.rows_written_total);
     metrics_gauge(m, GAUGE_state_cache_bytes, (double)s.cache_bytes);
     metrics_gauge(m, GAUGE_state_rows, (double)(s.rows - s.dirty_rows));

@@ -70,12 +70,12 @@ enum rc user_row_decode(const struct history_shape *hs,
     return rc;
 }
 
-enum rc user_row_applied(struct slice user, struct slice in, int64_t *offset,
-                         struct err *e)
+enum rc user_row_head(struct slice user, struct slice in, int64_t *offset,
+                      int64_t *newest_ms, struct err *e)
 {
     TRY(user_row_verify(user, in, e));
-    if (history_stored_offset(
-            slice_of(in.ptr + HEAD_BYTES, in.len - HEAD_BYTES), offset))
+    if (history_stored_head(slice_of(in.ptr + HEAD_BYTES, in.len - HEAD_BYTES),
+                            offset, newest_ms))
         return RC_OK;
     return ERR(e, RC_STOP, "row: its history has no head");
 }

@@ -30,9 +30,10 @@ enum rc user_row_decode(const struct history_shape *hs,
                         struct slice in, struct history *h, struct windows *w,
                         struct err *e) MUST_USE;
 
-/* The newest offset that an undamaged row holds. RC_STOP as for decode. */
-enum rc user_row_applied(struct slice user, struct slice in, int64_t *offset,
-                         struct err *e) MUST_USE;
+/* The newest offset and the newest time that an undamaged row holds. RC_STOP
+ * as for decode. */
+enum rc user_row_head(struct slice user, struct slice in, int64_t *offset,
+                      int64_t *newest_ms, struct err *e) MUST_USE;
 
 /* The checksum alone: does this row belong to this user, undamaged? */
 enum rc user_row_verify(struct slice user, struct slice in,

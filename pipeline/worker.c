@@ -562,6 +562,7 @@ static enum rc take_state(struct worker *w, struct err *e)
         .user_bytes_max = c->user_bytes_max,
         .scorer = w->scorer,
         .forget = scorer_forget,
+        .admit = &w->admit,
         .stage = "users",
         .topic = w->o.topic,
     };

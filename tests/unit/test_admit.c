@@ -19,6 +19,7 @@
 #include "admit.h"
 #include "hash.h"
 #include "outputs.h"
+#include "partition.h"
 #include "spine_log.h"
 #include "train.h"
 
@@ -204,6 +205,19 @@ static void run_open(struct spine_run *r, const struct spine_log *log,
     spine_run_start(r);
 }
 
+/* Events on another partition than murmur2 gives to their user. */
+static uint64_t misplaced_of(const struct spine_log *log)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < EVENTS; i++) {
+        char user[32];
+        (void)snprintf(user, sizeof user, "user-%u", events[i].user);
+        count += partition_of(slice_str(user), SPINE_PARTITIONS) !=
+                 log->records[i].partition;
+    }
+    return count;
+}
+
 /* --- tests -------------------------------------------------------------- */
 
 /* What is left out leaves no trace: the scores of all others are those of a
@@ -220,6 +234,9 @@ static void test_skip(void **state)
     spine_run_to_end(&r);
     run_open(&c, &clean_log, NULL, clean);
     spine_run_to_end(&c);
+    assert_in_range(misplaced_of(&log), 1, EVENTS - 1);
+    assert_int_equal(spine_run_count(&r, COUNT_events_misplaced),
+                     misplaced_of(&log));
     for (uint32_t i = 0; i < EVENTS; i++) {
         assert_true(got[i].known);
         assert_int_equal(got[i].applied, fates[i] == APPLIED);

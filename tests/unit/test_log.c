@@ -93,11 +93,31 @@ static void test_rate_limit(void **state)
     assert_int_equal(written + dropped, 1001);
 }
 
+static int shout_rarely(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    for (int i = 0; i < 1000; i++) {
+        if (i == 999) (void)usleep(1100000); /* not yet another window */
+        LOG_RARE(WARN, "RARE", "i=%d", i);
+    }
+    return 0;
+}
+
+static void test_rare(void **state)
+{
+    (void)state;
+    capture(&got, shout_rarely, "x");
+    assert_int_equal(count(got.err, "\n"), 1);
+    assert_non_null(strstr(got.err, "WARN RARE i=0\n"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_levels_and_form),
         cmocka_unit_test(test_rate_limit),
+        cmocka_unit_test(test_rare),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
