@@ -131,10 +131,11 @@ static json_t *describe_workers(const struct admin *admin, json_t *reasons)
         struct worker_health h = metrics_health(admin->o.metrics, w);
         (void)json_array_append_new(
             workers,
-            json_pack("{sisssfsIsI}", "worker", (int)w, "phase",
+            json_pack("{sisssfsIsIsI}", "worker", (int)w, "phase",
                       worker_phase_name(h.phase), "quiet_seconds",
                       h.quiet_seconds, "partitions", (json_int_t)h.partitions,
-                      "partitions_folding", (json_int_t)h.partitions_folding));
+                      "partitions_folding", (json_int_t)h.partitions_folding,
+                      "partitions_held", (json_int_t)h.partitions_held));
         if (h.quiet_seconds > admin->o.quiet_s_max)
             add_reason(reasons, "worker %u: its loop last turned %.0f s ago", w,
                        h.quiet_seconds);
@@ -172,6 +173,12 @@ static void get_readyz(const struct admin *admin, struct answer *a)
                        (unsigned long long)h.partitions);
         else if (h.phase == PHASE_DRAINING)
             add_reason(reasons, "worker %u: drains, to stop", w);
+        if (h.partitions_held > 0)
+            add_reason(reasons,
+                       "worker %u: %llu of %llu partitions wait for a schema; "
+                       "the log says which and why (REGISTRY)",
+                       w, (unsigned long long)h.partitions_held,
+                       (unsigned long long)h.partitions);
     }
     /* One worker without partitions is waste, not a fault. */
     if (partitions == 0)

@@ -118,6 +118,7 @@ struct worker_health metrics_health(const struct metrics *m, uint32_t worker)
         .quiet_seconds = now > turned ? (double)(now - turned) * 1e-9 : 0,
         .partitions = (uint64_t)read_gauge(w, GAUGE_partitions),
         .partitions_folding = (uint64_t)read_gauge(w, GAUGE_partitions_folding),
+        .partitions_held = (uint64_t)read_gauge(w, GAUGE_partitions_held),
     };
 }
 

@@ -165,7 +165,7 @@ enum rc metrics_write(const struct metrics *m, char **out, size_t *len,
 struct worker_health {
     enum worker_phase phase;
     double quiet_seconds; /* since the loop last turned */
-    uint64_t partitions, partitions_folding;
+    uint64_t partitions, partitions_folding, partitions_held;
 };
 uint32_t metrics_workers(const struct metrics *m);
 struct worker_health metrics_health(const struct metrics *m, uint32_t worker);

@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "framing.h"
 #include "schemas.h"
 
 enum {
@@ -228,18 +229,38 @@ static enum rc encode_value(struct outputs *o, enum output output,
     return RC_OK;
 }
 
-/* The mark of one that repeats another, and the event's own headers. False
- * when the arena is full. */
-static bool mark_repeated(struct outputs *o, const struct record *r,
-                          const struct header **headers)
+/* What a header says of its message's own bytes is not true of an output. */
+static bool names_schema(const struct header *h)
 {
-    struct header *h =
-        arena_take(&o->arena, r->header_count + 1, sizeof(struct header));
+    return slice_equal(h->name, slice_str(FRAMING_VALUE_HEADER)) ||
+           slice_equal(h->name, slice_str(FRAMING_KEY_HEADER));
+}
+
+static bool any_names_schema(const struct record *r)
+{
+    for (uint32_t i = 0; i < r->header_count; i++)
+        if (names_schema(&r->headers[i])) return true;
+    return false;
+}
+
+/* The event's own headers, those of its schema left out, and the mark of one
+ * that repeats another. False when the arena is full. */
+static bool take_headers(struct outputs *o, const struct record *r, bool marked,
+                         struct message *m)
+{
+    struct header *h;
+    uint32_t n = 0;
+    m->headers = r->headers;
+    m->header_count = r->header_count;
+    if (!marked && !any_names_schema(r)) return true;
+    h = arena_take(&o->arena, r->header_count + 1, sizeof(struct header));
     if (!h) return false;
-    h[0] = (struct header){slice_str(REPEATED_HEADER), slice_str("1")};
-    if (r->header_count > 0)
-        memcpy(h + 1, r->headers, r->header_count * sizeof *h);
-    *headers = h;
+    if (marked)
+        h[n++] = (struct header){slice_str(REPEATED_HEADER), slice_str("1")};
+    for (uint32_t i = 0; i < r->header_count; i++)
+        if (!names_schema(&r->headers[i])) h[n++] = r->headers[i];
+    m->headers = h;
+    m->header_count = n;
     return true;
 }
 
@@ -249,19 +270,17 @@ static bool add_message(struct outputs *o, const struct batch *b, uint32_t i,
 {
     const struct event *ev = &b->events[i];
     const struct record *r = &b->records[i];
-    const struct header *headers = r->headers;
     bool no_time = ev->past.flags & PAST_NO_TIME, in_log = r->timestamp_ms >= 0;
     bool marked =
         b->outcomes[i].repeated && o->config->repeat_policy == REPEAT_REEMIT;
-    if (marked && !mark_repeated(o, r, &headers)) return false;
-    o->messages[o->count++] = (struct message){
+    struct message m = {
         .output = output,
         .timestamp_ms = in_log || no_time ? r->timestamp_ms : ev->time_ms,
         .key = ev->user,
         .value = value,
-        .headers = headers,
-        .header_count = r->header_count + (marked ? 1 : 0),
     };
+    if (!take_headers(o, r, marked, &m)) return false;
+    o->messages[o->count++] = m;
     return true;
 }
 

@@ -2,7 +2,8 @@
  * letters. The schemas are schemas/fraud_score.avsc and
  * schemas/recommendations.avsc.
  *
- * A message carries its input's headers; its key is the user, its timestamp
+ * A message carries its input's headers, but for those that name the input's
+ * schemas (framing.h); its key is the user, its timestamp
  * that of its input in the log, which a topic took already: what an event
  * says of its time, brokers may refuse. (Files have none: there it is the
  * event's.) A dead letter is the original key and value under the headers of

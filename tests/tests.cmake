@@ -63,7 +63,7 @@ endif()
 # A schema registry of the tests' own.
 if(MILLRACE_TESTS)
   pkg_check_modules(OPENSSL REQUIRED IMPORTED_TARGET openssl)
-  foreach(name test_registry)
+  foreach(name test_registry test_hold)
     target_sources(${name} PRIVATE tests/support/registry/server.c
       tests/support/registry/tls.c)
     target_include_directories(${name} PRIVATE tests/support/registry)

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "framing.h"
 #include "hash.h"
 #include "log.h"
 #include "model_dir.h"
@@ -209,6 +210,9 @@ void spine_run_open(struct spine_run *r, const struct spine_log *log,
                         SPINE_PARTITIONS, &e) != RC_OK ||
         metrics_new(&r->metrics, 1, &e) != RC_OK)
         DIE(&e);
+    if (framing_names_schemas(r->config) &&
+        registry_open(&r->registry, r->config, log->schema, &e) != RC_OK)
+        DIE(&e);
     r->options = (struct worker_options){
         .config = r->config,
         .model = log->model,
@@ -260,6 +264,7 @@ void spine_run_close(struct spine_run *r)
         source_close(r->source);
         mapping_free(r->mapping);
     }
+    registry_close(r->registry);
     sink_close(r->sink);
     metrics_free(r->metrics);
     config_free(r->config);

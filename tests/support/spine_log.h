@@ -47,7 +47,7 @@ struct config *spine_config(const char *const *sets);
 struct spine_run {
     struct config *config;
     struct metrics *metrics;
-    struct registry *registry; /* the test's; NULL: none */
+    struct registry *registry; /* NULL: records name no schema */
     struct mapping *mapping;
     struct source *source;
     struct sink *sink;

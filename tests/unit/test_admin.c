@@ -218,6 +218,13 @@ static void test_ready_says_why_not(void **state)
     assert_true(read_health("ready", reasons, sizeof reasons));
     assert_string_equal(reasons, "");
 
+    metrics_gauge(metrics_worker(metrics, 1), GAUGE_partitions_held, 1);
+    assert_int_equal(request("GET", "/readyz"), 503);
+    assert_false(read_health("ready", reasons, sizeof reasons));
+    assert_non_null(strstr(reasons, "worker 1: 1 of 4 partitions wait for a "
+                                    "schema"));
+    metrics_gauge(metrics_worker(metrics, 1), GAUGE_partitions_held, 0);
+
     be(1, PHASE_DRAINING, 4, 0);
     assert_int_equal(request("GET", "/readyz"), 503);
     assert_false(read_health("ready", reasons, sizeof reasons));

@@ -262,7 +262,9 @@ static void test_health(void **state)
     metrics_phase(metrics_worker(m, 1), PHASE_FOLDING);
     metrics_gauge(metrics_worker(m, 1), GAUGE_partitions, 4);
     metrics_gauge(metrics_worker(m, 1), GAUGE_partitions_folding, 1);
+    metrics_gauge(metrics_worker(m, 1), GAUGE_partitions_held, 2);
     h = metrics_health(m, 1);
+    assert_int_equal(h.partitions_held, 2);
     assert_int_equal(h.phase, PHASE_FOLDING);
     assert_int_equal(h.partitions, 4);
     assert_int_equal(h.partitions_folding, 1);
