@@ -5,10 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "evaluate_rows.h"
 #include "hash.h"
 #include "train.h"
 
-enum { ROWS_FIRST = 1024, DAY_MS = 86400000 };
+enum { ROWS_FIRST = 1024, DAY_MS = EVALUATE_DAY_MS };
 static const double CLIP = 0x1p-52;
 
 struct evaluate {
@@ -146,12 +147,10 @@ static bool first_frauds(const struct evaluate *ev, int64_t known_from_ms,
 
 /* ------------------------------------------------------- what is measured */
 
-struct scored {
-    uint64_t user;
-    int64_t day;
-    float score;
-    int8_t label;
-};
+float evaluate_score(const struct evaluate *ev, uint64_t row, uint32_t column)
+{
+    return ev->scores[row * ev->columns + column];
+}
 
 /* Whole days since 1970, also before it. */
 static int64_t day_of(int64_t time_ms)
@@ -174,7 +173,7 @@ static void select_rows(const struct evaluate *ev, uint32_t column,
                         struct evaluate_result *out)
 {
     for (uint64_t i = 0; i < ev->count; i++) {
-        float score = ev->scores[i * ev->columns + column];
+        float score = evaluate_score(ev, i, column);
         int64_t day = day_of(ev->time_ms[i]);
         if (ev->time_ms[i] < o->from_ms || ev->time_ms[i] >= o->until_ms)
             continue;
@@ -188,12 +187,10 @@ static void select_rows(const struct evaluate *ev, uint32_t column,
         } else {
             out->positives += ev->label[i] == LABEL_FRAUD;
             rows[out->rows++] =
-                (struct scored){ev->user[i], day, score, ev->label[i]};
+                (struct scored){ev->user[i], i, day, score, ev->label[i]};
         }
     }
 }
-
-/* --------------------------------------------------------------- metrics */
 
 static int by_score_down(const void *a, const void *b)
 {
@@ -213,14 +210,46 @@ static int by_card(const void *a, const void *b)
     return x->label - y->label;
 }
 
+enum rc evaluate_select(const struct evaluate *ev, uint32_t column,
+                        const struct evaluate_options *o, struct scored **rows,
+                        struct evaluate_result *out, struct err *e)
+{
+    struct user_times frauds = {0};
+    bool good;
+
+    assert(column < ev->columns);
+    *rows = malloc(sizeof **rows * (ev->count + 1));
+    good = *rows && first_frauds(ev, o->known_from_ms, &frauds);
+    *out = (struct evaluate_result){.base_rate = NAN,
+                                    .auc_roc = NAN,
+                                    .average_precision = NAN,
+                                    .log_loss = NAN,
+                                    .brier = NAN,
+                                    .card_precision = NAN};
+    if (good) {
+        select_rows(ev, column, o, &frauds, *rows, out);
+        qsort(*rows, out->rows, sizeof **rows, by_card);
+        if (out->rows > 0)
+            out->base_rate = (double)out->positives / (double)out->rows;
+    } else {
+        free(*rows);
+    }
+    free(frauds.at);
+    if (good) return RC_OK;
+    return ERR(e, RC_STOP, "evaluation: no memory to sort %llu rows",
+               (unsigned long long)ev->count);
+}
+
+/* --------------------------------------------------------------- metrics */
+
 /* One walk down the thresholds; rows of one score are taken together. */
-static void measure_curves(struct scored *rows, struct evaluate_result *out)
+static void measure_curves(const struct scored *rows,
+                           struct evaluate_result *out)
 {
     double positives = (double)out->positives;
     double negatives = (double)(out->rows - out->positives);
     double above_good = 0, above_fraud = 0, pairs = 0, precision = 0;
 
-    qsort(rows, out->rows, sizeof *rows, by_card);
     for (uint64_t i = 0, end; i < out->rows; i = end) {
         double fraud = 0, good;
         for (end = i; end < out->rows && rows[end].score == rows[i].score;
@@ -294,20 +323,21 @@ static uint32_t cards_found(struct scored *day, uint64_t count, uint32_t k,
     return hits;
 }
 
-/* False: no memory. */
-static bool measure_cards(struct scored *rows, uint32_t k,
-                          struct evaluate_result *out)
+bool evaluate_cards(struct scored *rows, uint32_t k,
+                    struct evaluate_result *out, double *by_day)
 {
     struct user_times found;
     uint64_t cards;
-    double sum = 0;
+    double sum = 0, hits;
 
     if (!user_times_init(&found, out->positives)) return false;
     cards = merge_cards(rows, out->rows);
     for (uint64_t i = 0, end; i < cards; i = end) {
         for (end = i; end < cards && rows[end].day == rows[i].day;)
             end++;
-        sum += (double)cards_found(rows + i, end - i, k, &found) / k;
+        hits = (double)cards_found(rows + i, end - i, k, &found) / k;
+        if (by_day) by_day[out->days] = hits;
+        sum += hits;
         out->days++;
     }
     if (out->days > 0) out->card_precision = sum / out->days;
@@ -319,30 +349,17 @@ enum rc evaluate_measure(const struct evaluate *ev, uint32_t column,
                          const struct evaluate_options *o,
                          struct evaluate_result *out, struct err *e)
 {
-    struct user_times frauds = {0};
-    struct scored *rows = malloc(sizeof *rows * (ev->count + 1));
-    bool good = rows && first_frauds(ev, o->known_from_ms, &frauds);
+    struct scored *rows;
+    bool good = true;
 
-    assert(column < ev->columns);
-    *out = (struct evaluate_result){.base_rate = NAN,
-                                    .auc_roc = NAN,
-                                    .average_precision = NAN,
-                                    .log_loss = NAN,
-                                    .brier = NAN,
-                                    .card_precision = NAN};
-    if (good) {
-        select_rows(ev, column, o, &frauds, rows, out);
-        if (out->rows > 0)
-            out->base_rate = (double)out->positives / (double)out->rows;
-        measure_curves(rows, out);
-        measure_losses(rows, out);
-        if (o->card_k > 0) good = measure_cards(rows, o->card_k, out);
-    }
-    free(frauds.at);
+    TRY(evaluate_select(ev, column, o, &rows, out, e));
+    measure_curves(rows, out);
+    measure_losses(rows, out);
+    if (o->card_k > 0) good = evaluate_cards(rows, o->card_k, out, NULL);
     free(rows);
     if (good) return RC_OK;
-    return ERR(e, RC_STOP, "evaluation: no memory to sort %llu rows",
-               (unsigned long long)ev->count);
+    return ERR(e, RC_STOP, "evaluation: no memory for cards of %llu frauds",
+               (unsigned long long)out->positives);
 }
 
 /* -------------------------------------------------------- recommendation */

@@ -12,8 +12,9 @@ on column 1 alone.
 """
 import numpy as np
 import sklearn
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import (average_precision_score, brier_score_loss,
-                             log_loss, roc_auc_score)
+                             log_loss, roc_auc_score, roc_curve)
 
 DAY_MS = 86_400_000
 START_DAY = 17_737  # 2018-07-25
@@ -59,6 +60,46 @@ def card_precision(rows, column, k):
     return float(np.mean(precisions))
 
 
+def expect_detail(name, rows):
+    """Of column 1, which has no equal scores."""
+    truth = np.array([r[2] for r in rows])
+    score = np.array([r[4] for r in rows], dtype=np.float64)
+    fpr, tpr, _ = roc_curve(truth, score, drop_intermediate=False)
+    for rate in (0.001, 0.01, 0.05):
+        print(f"detail {name} recall_at_rate_{rate} "
+              f"{tpr[fpr <= rate].max():.15g}")
+    top = truth[np.argsort(-score)[:100]]
+    print(f"detail {name} precision_at_100 {top.mean():.15g}")
+    print(f"detail {name} recall_at_100 {top.sum() / truth.sum():.15g}")
+    print(f"detail {name} observed_over_expected {truth.sum() / score.sum():.15g}")
+    high = score > 0.1
+    print(f"detail {name} observed_over_expected_high "
+          f"{truth[high].sum() / score[high].sum():.15g}")
+    fit = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(
+        np.log(score / (1 - score))[:, None], truth)
+    print(f"detail {name} slope {fit.coef_[0, 0]:.15g}")
+    print(f"detail {name} intercept {fit.intercept_[0]:.15g}")
+    expect_intervals(name, rows)
+
+
+def expect_intervals(name, rows):
+    """By resampling users with replacement: another bootstrap, so that only
+    widths are alike."""
+    rng = np.random.default_rng(7)
+    users = sorted({r[1] for r in rows})
+    by_user = {u: [r for r in rows if r[1] == u] for u in users}
+    areas, precisions = [], []
+    for _ in range(1000):
+        drawn = [r for u in rng.choice(users, len(users)) for r in by_user[u]]
+        truth, score = [r[2] for r in drawn], [r[4] for r in drawn]
+        areas.append(roc_auc_score(truth, score))
+        precisions.append(average_precision_score(truth, score))
+    for metric, values in (("auc_roc", areas), ("average_precision", precisions)):
+        low, high = np.quantile(values, (0.025, 0.975))
+        print(f"detail {name} {metric}_low {low:.6g}")
+        print(f"detail {name} {metric}_high {high:.6g}")
+
+
 def expect(name, rows):
     truth = np.array([r[2] for r in rows])
     print(f"expect {name} rows {len(rows)}")
@@ -84,6 +125,7 @@ def main():
     expect("test", test)
     expect("unknown", [r for r in test
                        if r[1] not in known_users(rows, r[0] // DAY_MS)])
+    expect_detail("test", test)
 
 
 main()
