@@ -165,15 +165,17 @@ static void measure_calibration(const struct rows *r, struct evaluate_detail *d)
 /* --- the bootstrap ------------------------------------------------------- */
 
 /* Poisson(1) by inversion: one draw for each user and resample. */
-static uint32_t times_drawn(uint64_t user, uint32_t resample)
+static uint32_t times_drawn(uint64_t user, uint64_t resample)
 {
-    uint64_t h = hash_mix(user ^ hash_mix(resample + UINT64_C(0x9e3779b9)));
-    double u = (double)(h >> 11) * 0x1p-53, p = exp(-1.0), sum = p;
+    static const double at_most[] = {/* sums of 1 / (e k!) */
+                                     0.36787944117144233, 0.73575888234288467,
+                                     0.91969860292860584, 0.98101184312384626,
+                                     0.99634015317265634, 0.99940581518241838,
+                                     0.99991675885071200, 0.99998975080332531};
+    double u = (double)(hash_mix(user ^ resample) >> 11) * 0x1p-53;
     uint32_t k = 0;
-    while (u >= sum && k < 12) {
-        p /= ++k;
-        sum += p;
-    }
+    while (k < sizeof at_most / sizeof *at_most && u >= at_most[k])
+        k++;
     return k;
 }
 
@@ -185,11 +187,12 @@ struct resampled {
 static struct resampled resample(const struct rows *r, uint32_t number)
 {
     double above_good = 0, above_fraud = 0, pairs = 0, precision = 0;
+    uint64_t draw = hash_mix(number + 1);
     for (uint64_t i = 0, end; i < r->count; i = end) {
         double fraud = 0, good = 0;
         for (end = i; end < r->count && r->at[end].score == r->at[i].score;
              end++) {
-            uint32_t times = times_drawn(r->at[end].user, number);
+            uint32_t times = times_drawn(r->at[end].user, draw);
             *(is_fraud(&r->at[end]) ? &fraud : &good) += times;
         }
         pairs += good * (above_fraud + fraud / 2);

@@ -219,6 +219,9 @@ static enum rc watch_score(struct watch *w, const struct event *ev,
     const float scores[WATCH_COLUMNS] = {
         [WATCH_FRAUD] = o->scored ? o->fraud : NAN,
         [WATCH_ANOMALY] = o->scored ? o->anomaly : NAN,
+        [WATCH_AMOUNT] = ev->past.flags & PAST_NO_AMOUNT
+                             ? NAN
+                             : (float)((double)ev->past.amount / w->o.scale),
     };
     int8_t label = ev->label;
     if (label == LABEL_UNKNOWN)

@@ -26,6 +26,7 @@ struct watch_options {
     bool leave_one_out;
     bool list_seen;  /* recommend.seen: lists may hold what the user had */
     bool popularity; /* needs the whole log in order: one worker */
+    uint32_t scale;  /* of amounts: role.amount.scale */
 };
 
 struct watch;
@@ -36,8 +37,8 @@ void watch_free(struct watch *w);
 /* A worker_observe_fn; user is a struct watch. */
 enum rc watch_batch(void *user, const struct batch *b, struct err *e);
 
-/* Columns of the scores: 0 fraud, 1 anomaly. */
-enum { WATCH_FRAUD, WATCH_ANOMALY, WATCH_COLUMNS };
+/* Columns of the scores. The amount is a baseline, and what was at stake. */
+enum { WATCH_FRAUD, WATCH_ANOMALY, WATCH_AMOUNT, WATCH_COLUMNS };
 struct evaluate *watch_scores(struct watch *w);
 
 struct watch_ranking {

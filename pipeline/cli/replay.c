@@ -25,6 +25,9 @@ struct command {
     struct evaluate_options evaluate;
     struct cli_texts label_paths;
     struct replay_report report;
+    const char *page; /* where the report goes, or NULL */
+    const char *const *words;
+    uint32_t word_count;
     const char *topic;
     uint32_t partition; /* UINT32_MAX: all */
     uint64_t from_offset, until_offset;
@@ -88,6 +91,8 @@ static int parse(struct command *c, int argc, char **argv)
          "of --labels names is good (default 7d)"},
         {"leave-one-out", NULL, CLI_FLAG, &c->watch.leave_one_out,
          "rank each user's last item among all items"},
+        {"report", "FILE", CLI_TEXT, &c->page,
+         "what was measured, as one HTML page"},
         {"verify", "FILE", CLI_TEXTS, &c->verify_paths,
          "compare with the outputs of a recorded run; exit 4 if they differ"},
         {"verify-topics", NULL, CLI_FLAG, &c->verify_topics,
@@ -120,6 +125,8 @@ static int parse(struct command *c, int argc, char **argv)
     c->partition = UINT32_MAX;
     c->o.codec = "zstandard";
     c->until_offset = UINT64_MAX;
+    c->words = (const char *const *)argv;
+    c->word_count = (uint32_t)argc;
     status = cli_parse(&c->cli, &usage, argc, argv);
     return status != CLI_GO ? status : check_arguments(c);
 }
@@ -146,6 +153,7 @@ static void fill_options(struct command *c)
     c->watch.until_ms = c->evaluate.until_ms;
     c->watch.list_seen = c->config->recommend_seen;
     c->watch.popularity = c->o.workers == 1;
+    c->watch.scale = c->config->role_amount_scale;
     c->evaluate.leave_out_known = c->known_from_ms != INT64_MIN;
     c->evaluate.known_from_ms = c->known_from_ms;
     if (c->model) c->o.watch = &c->watch;
@@ -214,8 +222,11 @@ static enum rc measure(struct command *c, struct err *e)
     all = watch_scores(watches[0]);
     for (uint32_t w = 1; w < c->o.workers; w++)
         TRY(evaluate_merge(all, watch_scores(watches[w]), e));
-    TRY(evaluate_measure(all, WATCH_FRAUD, &c->evaluate, &r->fraud, e));
-    TRY(evaluate_measure(all, WATCH_ANOMALY, &c->evaluate, &r->anomaly, e));
+    for (uint32_t i = 0; i < WATCH_COLUMNS; i++) {
+        TRY(evaluate_measure(all, i, &c->evaluate, &r->scores[i], e));
+        TRY(evaluate_detail(all, i, WATCH_AMOUNT, &c->evaluate, &r->details[i],
+                            e));
+    }
     for (uint32_t w = 0; w < c->o.workers; w++)
         watch_next(watches[w], &r->next);
     if (!c->watch.leave_one_out) return RC_OK;
@@ -223,7 +234,7 @@ static enum rc measure(struct command *c, struct err *e)
     return watch_leave_one_out(watches, c->o.workers, &r->leave_one_out, e);
 }
 
-static void print(struct command *c)
+static void finish_report(struct command *c)
 {
     c->report.metrics = c->metrics;
     c->report.model = c->model ? model_info(c->model) : NULL;
@@ -232,6 +243,17 @@ static void print(struct command *c)
         c->report.verified = true;
         verify_result(c->verify, &c->report.verify);
     }
+}
+
+static enum rc write_page(struct command *c, struct err *e)
+{
+    const struct replay_page page = {
+        .config = c->config, .words = c->words, .word_count = c->word_count};
+    return c->page ? replay_report_html(&c->report, &page, c->page, e) : RC_OK;
+}
+
+static void print(const struct command *c)
+{
     if (c->cli.json)
         cli_print_json(replay_report_json(&c->report));
     else
@@ -241,6 +263,7 @@ static void print(struct command *c)
 static void close_all(struct command *c)
 {
     replay_free(c->replay);
+    replay_report_free(&c->report);
     verify_free(c->verify);
     metrics_free(c->metrics);
     labels_free(c->labels);
@@ -262,6 +285,8 @@ int command_replay(int argc, char **argv)
     rc = open_all(&c, &e);
     if (rc == RC_OK) rc = wait_for_end(&c, &e);
     if (rc == RC_OK) rc = measure(&c, &e);
+    finish_report(&c);
+    if (rc == RC_OK) rc = write_page(&c, &e);
     if (rc == RC_OK)
         print(&c);
     else

@@ -107,8 +107,8 @@ void replay_report_print(const struct replay_report *r)
     print_counts(r);
     if (r->verified) print_verified(r);
     if (!r->measured) return;
-    print_scores("fraud", &r->fraud);
-    print_scores("anomaly", &r->anomaly);
+    print_scores("fraud", &r->scores[WATCH_FRAUD]);
+    print_scores("anomaly", &r->scores[WATCH_ANOMALY]);
     if (r->next.model.events > 0)
         print_ranking("next item", &r->next.model, r->list_items);
     if (r->next.model.events > 0 && r->next_popular)
@@ -121,9 +121,46 @@ void replay_report_print(const struct replay_report *r)
 
 /* --- for machines ------------------------------------------------------- */
 
-static json_t *scores_json(const struct evaluate_result *v)
+static const char *const SCORES[WATCH_COLUMNS] = {
+    [WATCH_FRAUD] = "fraud",
+    [WATCH_ANOMALY] = "anomaly",
+    [WATCH_AMOUNT] = "amount",
+};
+
+static void set_real(json_t *out, const char *key, double value)
 {
-    return json_pack(
+    (void)json_object_set_new(out, key, cli_json_real(value));
+}
+
+static void add_detail(json_t *out, const struct evaluate_detail *d)
+{
+    char key[48];
+    set_real(out, "auc_roc_low", d->auc_roc.low);
+    set_real(out, "auc_roc_high", d->auc_roc.high);
+    set_real(out, "average_precision_low", d->average_precision.low);
+    set_real(out, "average_precision_high", d->average_precision.high);
+    for (uint32_t i = 0; i < EVALUATE_KS; i++) {
+        (void)snprintf(key, sizeof key, "precision_at_%u", EVALUATE_K[i]);
+        set_real(out, key, d->precision_at[i]);
+        (void)snprintf(key, sizeof key, "recall_at_%u", EVALUATE_K[i]);
+        set_real(out, key, d->recall_at[i]);
+    }
+    for (uint32_t i = 0; i < EVALUATE_RATES; i++) {
+        (void)snprintf(key, sizeof key, "recall_at_fpr_%g", EVALUATE_RATE[i]);
+        set_real(out, key, d->recall_at_rate[i]);
+    }
+    set_real(out, "value_found_at_100_a_day", d->value_found);
+    set_real(out, "observed_over_expected", d->observed_over_expected);
+    set_real(out, "observed_over_expected_above_0.1",
+             d->observed_over_expected_high);
+    set_real(out, "calibration_slope", d->slope);
+    set_real(out, "calibration_intercept", d->intercept);
+}
+
+static json_t *scores_json(const struct evaluate_result *v,
+                           const struct evaluate_detail *d)
+{
+    json_t *out = json_pack(
         "{s:I s:I s:I s:I s:I s:o s:o s:o s:o s:o s:o s:I}", "events",
         (json_int_t)v->rows, "frauds", (json_int_t)v->positives, "unlabelled",
         (json_int_t)v->unlabelled, "unscored", (json_int_t)v->unscored,
@@ -133,6 +170,8 @@ static json_t *scores_json(const struct evaluate_result *v)
         cli_json_real(v->log_loss), "brier", cli_json_real(v->brier),
         "card_precision_at_100", cli_json_real(v->card_precision), "days",
         (json_int_t)v->days);
+    add_detail(out, d);
+    return out;
 }
 
 static json_t *ranking_json(const struct ranking *r, uint32_t k_max)
@@ -208,8 +247,9 @@ json_t *replay_report_json(const struct replay_report *r)
                       (json_int_t)r->verify.extra, "repeated",
                       (json_int_t)r->verify.repeated));
     if (!r->measured) return out;
-    (void)json_object_set_new(out, "fraud", scores_json(&r->fraud));
-    (void)json_object_set_new(out, "anomaly", scores_json(&r->anomaly));
+    for (uint32_t i = 0; i < WATCH_COLUMNS; i++)
+        (void)json_object_set_new(out, SCORES[i],
+                                  scores_json(&r->scores[i], &r->details[i]));
     (void)json_object_set_new(
         out, "next_item", watch_json(&r->next, r->next_popular, r->list_items));
     if (r->left_one_out)
@@ -217,4 +257,10 @@ json_t *replay_report_json(const struct replay_report *r)
             out, "leave_one_out",
             watch_json(&r->leave_one_out, true, UINT32_MAX));
     return out;
+}
+
+void replay_report_free(struct replay_report *r)
+{
+    for (uint32_t i = 0; i < WATCH_COLUMNS; i++)
+        evaluate_detail_free(&r->details[i]);
 }

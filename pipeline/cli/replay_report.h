@@ -5,6 +5,8 @@
 
 #include <jansson.h>
 
+#include "config.h"
+#include "evaluate_detail.h"
 #include "metrics.h"
 #include "verify.h"
 #include "watch.h"
@@ -15,7 +17,8 @@ struct replay_report {
     double seconds;
     uint32_t workers;
     bool measured; /* the following are there */
-    struct evaluate_result fraud, anomaly;
+    struct evaluate_result scores[WATCH_COLUMNS];
+    struct evaluate_detail details[WATCH_COLUMNS];
     struct watch_ranking next;
     bool next_popular; /* with its baseline */
     bool left_one_out;
@@ -29,5 +32,18 @@ void replay_report_print(const struct replay_report *r); /* stdout */
 /* Verified, and not the same. */
 bool replay_report_differs(const struct replay_report *r);
 json_t *replay_report_json(const struct replay_report *r);
+void replay_report_free(struct replay_report *r);
+
+/* For the page alone. */
+struct replay_page {
+    const struct config *config;
+    const char *const *words; /* (word_count) of the command line; values of
+                                 secret keys are left out */
+    uint32_t word_count;
+};
+/* One self-contained page, replay_html.c. */
+enum rc replay_report_html(const struct replay_report *r,
+                           const struct replay_page *page, const char *path,
+                           struct err *e) MUST_USE;
 
 #endif

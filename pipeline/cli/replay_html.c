@@ -1,0 +1,478 @@
+/* replay_html.c - a replay's report as one page: what a risk team asks
+ * first, then the curves behind it, then what it takes to make it again. */
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "html.h"
+#include "replay_report.h"
+
+enum { CARD_BYTES_MAX = 64 << 10, DAYS_SHOWN_MAX = 400 };
+
+static const char *const NAMES[WATCH_COLUMNS] = {
+    [WATCH_FRAUD] = "fraud probability",
+    [WATCH_ANOMALY] = "anomaly",
+    [WATCH_AMOUNT] = "amount alone",
+};
+
+/* --- words --------------------------------------------------------------- */
+
+PRINTF_LIKE(2, 3)
+static void say(struct html *h, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    (void)vfprintf(h->file, format, args);
+    va_end(args);
+}
+
+/* A cell; a dash for what is not defined. */
+static void cell(struct html *h, const char *format, double value)
+{
+    say(h, "<td>");
+    if (isnan(value))
+        say(h, "&ndash;");
+    else
+        (void)fprintf(h->file, format, value); /* NOLINT: formats of ours */
+    say(h, "</td>");
+}
+
+static bool has_scores(const struct evaluate_result *v)
+{
+    return v->rows > 0 && !isnan(v->auc_roc);
+}
+
+static void fraud_verdict(struct html *h, const struct replay_report *r)
+{
+    const struct evaluate_result *v = &r->scores[WATCH_FRAUD];
+    const struct evaluate_detail *d = &r->details[WATCH_FRAUD];
+    say(h,
+        "<p>Of %llu events %llu were frauds (%.2f %%). The fraud score finds "
+        "<b>%.0f %%</b> of them while raising 1 %% of the good events: average "
+        "precision <b>%.3f</b> (95 %%: %.3f to %.3f), where chance gives %.3f",
+        (unsigned long long)v->rows, (unsigned long long)v->positives,
+        100 * v->base_rate, 100 * d->recall_at_rate[1], v->average_precision,
+        d->average_precision.low, d->average_precision.high, v->base_rate);
+    if (has_scores(&r->scores[WATCH_AMOUNT]))
+        say(h, " and the amount alone %.3f",
+            r->scores[WATCH_AMOUNT].average_precision);
+    say(h, ".</p>");
+    if (!isnan(d->observed_over_expected))
+        say(h, "<p>For every fraud that the probabilities promise, %.2f came",
+            d->observed_over_expected);
+    if (!isnan(d->observed_over_expected_high))
+        say(h, "; among scores above 0.1, %.2f",
+            d->observed_over_expected_high);
+    if (!isnan(d->observed_over_expected)) say(h, ".</p>");
+    if (!isnan(d->value_found))
+        say(h,
+            "<p>Reviewing the %d highest scores of every day finds %.0f %% of "
+            "the defrauded amounts.</p>",
+            EVALUATE_REVIEWS, 100 * d->value_found);
+}
+
+static void ranking_verdict(struct html *h, const struct replay_report *r)
+{
+    const struct watch_ranking *w =
+        r->left_one_out ? &r->leave_one_out : &r->next;
+    bool popular = r->left_one_out || r->next_popular;
+    if (w->model.events == 0) return;
+    say(h, "<p>The %s is among the first ten recommended in <b>%.1f %%</b>",
+        r->left_one_out ? "user's last item" : "item that comes next",
+        100 * ranking_hit_rate(&w->model, 2));
+    if (popular)
+        say(h, " of cases; popularity alone gets %.1f %%",
+            100 * ranking_hit_rate(&w->popular, 2));
+    say(h, "%s.</p>", popular ? "" : " of cases");
+}
+
+static void verdict(struct html *h, const struct replay_report *r)
+{
+    say(h, "<div class=\"verdict\">");
+    if (has_scores(&r->scores[WATCH_FRAUD]))
+        fraud_verdict(h, r);
+    else
+        say(h, "<p>There were no labels of both kinds, so no score could be "
+               "held against the truth.</p>");
+    ranking_verdict(h, r);
+    if (r->verified)
+        say(h, "<p>%s: %llu recorded outputs are equal in every byte.</p>",
+            replay_report_differs(r) ? "<b>The replay differs from the run"
+                                       "</b>"
+                                     : "The replay equals the recorded run",
+            (unsigned long long)r->verify.equal);
+    say(h, "</div>\n");
+}
+
+/* --- fraud and anomaly --------------------------------------------------- */
+
+static void scores_head(struct html *h, const struct replay_report *r)
+{
+    say(h, "<h2>Scores against the truth</h2><div class=\"wide\"><table><tr>"
+           "<th></th>");
+    for (uint32_t i = 0; i < WATCH_COLUMNS; i++)
+        if (has_scores(&r->scores[i])) say(h, "<th>%s</th>", NAMES[i]);
+    say(h, "</tr>\n");
+}
+
+static void interval_row(struct html *h, const struct replay_report *r,
+                         const char *name, bool auc)
+{
+    say(h, "<tr><td>%s</td>", name);
+    for (uint32_t i = 0; i < WATCH_COLUMNS; i++) {
+        const struct evaluate_result *v = &r->scores[i];
+        const struct evaluate_detail *d = &r->details[i];
+        struct evaluate_interval at = auc ? d->auc_roc : d->average_precision;
+        if (!has_scores(v)) continue;
+        say(h, "<td>%.4f <span class=\"soft\">%.3f&ndash;%.3f</span></td>",
+            auc ? v->auc_roc : v->average_precision, at.low, at.high);
+    }
+    say(h, "</tr>\n");
+}
+
+/* A row of one number of each kind of score. */
+static void detail_row(struct html *h, const struct replay_report *r,
+                       const char *name,
+                       double (*number)(const struct replay_report *r,
+                                        uint32_t column, uint32_t at),
+                       uint32_t at)
+{
+    say(h, "<tr><td>%s</td>", name);
+    for (uint32_t i = 0; i < WATCH_COLUMNS; i++)
+        if (has_scores(&r->scores[i])) cell(h, "%.4f", number(r, i, at));
+    say(h, "</tr>\n");
+}
+
+static double rate_of(const struct replay_report *r, uint32_t i, uint32_t at)
+{
+    return r->details[i].recall_at_rate[at];
+}
+
+static double precision_of(const struct replay_report *r, uint32_t i,
+                           uint32_t at)
+{
+    return r->details[i].precision_at[at];
+}
+
+static double cards_of(const struct replay_report *r, uint32_t i, uint32_t at)
+{
+    (void)at;
+    return r->scores[i].card_precision;
+}
+
+static double value_of(const struct replay_report *r, uint32_t i, uint32_t at)
+{
+    (void)at;
+    return r->details[i].value_found;
+}
+
+static double loss_of(const struct replay_report *r, uint32_t i, uint32_t at)
+{
+    (void)at;
+    return r->scores[i].log_loss;
+}
+
+static void scores_table(struct html *h, const struct replay_report *r)
+{
+    char name[64];
+    scores_head(h, r);
+    interval_row(h, r, "average precision", false);
+    interval_row(h, r, "AUC", true);
+    detail_row(h, r, "card precision@100, mean of days", cards_of, 0);
+    for (uint32_t i = 0; i < EVALUATE_RATES; i++) {
+        (void)snprintf(name, sizeof name, "recall at %g %% false positives",
+                       100 * EVALUATE_RATE[i]);
+        detail_row(h, r, name, rate_of, i);
+    }
+    for (uint32_t i = 0; i < EVALUATE_KS; i++) {
+        (void)snprintf(name, sizeof name, "precision of the first %u",
+                       EVALUATE_K[i]);
+        detail_row(h, r, name, precision_of, i);
+    }
+    detail_row(h, r, "value found, 100 reviews a day", value_of, 0);
+    detail_row(h, r, "log loss", loss_of, 0);
+    say(h, "</table></div><p class=\"soft\">Small numbers are 95 %% intervals "
+           "by a bootstrap over users. Equal scores count against us.</p>\n");
+}
+
+static void curves(struct html *h, const struct replay_report *r)
+{
+    struct html_line pr[WATCH_COLUMNS], roc[WATCH_COLUMNS];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < WATCH_COLUMNS; i++) {
+        const struct evaluate_detail *d = &r->details[i];
+        if (!has_scores(&r->scores[i])) continue;
+        pr[n] = (struct html_line){NAMES[i], d->pr, d->pr_count, false};
+        roc[n++] = (struct html_line){NAMES[i], d->roc, d->roc_count, false};
+    }
+    say(h, "<h2>Curves</h2><div class=\"charts\">");
+    html_lines(h,
+               &(struct html_chart){.title = "Precision over recall",
+                                    .x_name = "recall",
+                                    .y_name = "precision",
+                                    .lines = pr,
+                                    .count = n,
+                                    .level = r->scores[WATCH_FRAUD].base_rate});
+    html_lines(h, &(struct html_chart){.title = "ROC",
+                                       .x_name = "false positives",
+                                       .y_name = "recall",
+                                       .lines = roc,
+                                       .count = n,
+                                       .level = NAN,
+                                       .diagonal = true});
+    say(h, "</div>\n");
+}
+
+static void calibration_chart(struct html *h, const struct evaluate_detail *d)
+{
+    struct evaluate_point points[EVALUATE_BINS];
+    struct html_line line = {"bins", points, 0, true};
+    for (uint32_t i = 0; i < EVALUATE_BINS; i++) {
+        const struct evaluate_bin *bin = &d->bins[i];
+        double rows = (double)bin->rows;
+        if (bin->rows > 0)
+            points[line.count++] = (struct evaluate_point){
+                bin->score_sum / rows, (double)bin->frauds / rows};
+    }
+    html_lines(h, &(struct html_chart){.title = "Calibration",
+                                       .x_name = "mean probability",
+                                       .y_name = "share of frauds",
+                                       .lines = &line,
+                                       .count = 1,
+                                       .level = NAN,
+                                       .diagonal = true});
+}
+
+static void histogram_chart(struct html *h, const struct evaluate_detail *d)
+{
+    double good[EVALUATE_BARS], fraud[EVALUATE_BARS];
+    for (uint32_t i = 0; i < EVALUATE_BARS; i++) {
+        good[i] = (double)d->good_bars[i];
+        fraud[i] = (double)d->fraud_bars[i];
+    }
+    html_bars(h, &(struct html_bars){.title = "Events by score",
+                                     .x_name = "fraud probability",
+                                     .first_name = "good",
+                                     .second_name = "fraud",
+                                     .first = good,
+                                     .second = fraud,
+                                     .count = EVALUATE_BARS,
+                                     .logarithmic = true,
+                                     .left = "0",
+                                     .right = "1"});
+}
+
+static void number_row(struct html *h, const char *name, double value)
+{
+    say(h, "<tr><td>%s</td>", name);
+    cell(h, "%.3f", value);
+    say(h, "</tr>\n");
+}
+
+static void calibration_table(struct html *h, const struct evaluate_detail *d)
+{
+    say(h, "<div class=\"wide\"><table><tr><th>probability</th><th>events"
+           "</th><th>mean</th><th>frauds</th><th>share</th></tr>\n");
+    for (uint32_t i = 0; i < EVALUATE_BINS; i++) {
+        const struct evaluate_bin *bin = &d->bins[i];
+        double rows = (double)bin->rows;
+        say(h, "<tr><td>%g&ndash;%g</td><td>%llu</td>", EVALUATE_EDGE[i],
+            EVALUATE_EDGE[i + 1], (unsigned long long)bin->rows);
+        cell(h, "%.4f", bin->rows ? bin->score_sum / rows : NAN);
+        say(h, "<td>%llu</td>", (unsigned long long)bin->frauds);
+        cell(h, "%.4f", bin->rows ? (double)bin->frauds / rows : NAN);
+        say(h, "</tr>\n");
+    }
+    say(h, "</table></div><table>");
+    number_row(h, "frauds observed over expected", d->observed_over_expected);
+    number_row(h, "the same above 0.1", d->observed_over_expected_high);
+    number_row(h, "slope of the label on the logit (best 1)", d->slope);
+    number_row(h, "intercept (best 0)", d->intercept);
+    say(h, "</table>\n");
+}
+
+static void calibration(struct html *h, const struct evaluate_detail *d)
+{
+    if (isnan(d->observed_over_expected)) return;
+    say(h, "<h2>Calibration of the fraud probability</h2>"
+           "<div class=\"charts\">");
+    calibration_chart(h, d);
+    histogram_chart(h, d);
+    say(h, "</div>\n");
+    calibration_table(h, d);
+}
+
+static void day_text(int64_t day, char out[16])
+{
+    time_t at = (time_t)(day * 86400);
+    struct tm t;
+    (void)gmtime_r(&at, &t);
+    (void)strftime(out, 16, "%Y-%m-%d", &t);
+}
+
+static void days(struct html *h, const struct evaluate_detail *d)
+{
+    double bars[DAYS_SHOWN_MAX];
+    char first[16], last[16];
+    if (d->day_count == 0 || d->day_count > DAYS_SHOWN_MAX ||
+        isnan(d->days[0].card_precision))
+        return;
+    for (uint32_t i = 0; i < d->day_count; i++)
+        bars[i] = d->days[i].card_precision;
+    day_text(d->days[0].day, first);
+    day_text(d->days[d->day_count - 1].day, last);
+    say(h, "<h2>Day by day</h2><div class=\"charts\">");
+    html_bars(h, &(struct html_bars){.title = "Card precision@100",
+                                     .x_name = "day (UTC)",
+                                     .first_name = "fraud probability",
+                                     .first = bars,
+                                     .count = d->day_count,
+                                     .left = first,
+                                     .right = d->day_count > 1 ? last : ""});
+    say(h, "</div>\n");
+}
+
+/* --- recommendations, speed ---------------------------------------------- */
+
+static void ranking_row(struct html *h, const char *name,
+                        const struct ranking *r, uint32_t k_max)
+{
+    say(h, "<tr><td>%s</td><td>%llu</td>", name, (unsigned long long)r->events);
+    for (uint32_t i = 0; i < RANKING_KS; i++) {
+        bool known = RANKING_K[i] <= k_max;
+        cell(h, "%.4f", known ? ranking_hit_rate(r, i) : NAN);
+        cell(h, "%.4f", known ? ranking_ndcg(r, i) : NAN);
+    }
+    say(h, "</tr>\n");
+}
+
+static void rankings(struct html *h, const struct replay_report *r)
+{
+    if (r->next.model.events == 0 && !r->left_one_out) return;
+    say(h, "<h2>Recommendations</h2><div class=\"wide\"><table><tr><th></th>"
+           "<th>cases</th>");
+    for (uint32_t i = 0; i < RANKING_KS; i++)
+        say(h, "<th>HR@%u</th><th>NDCG@%u</th>", RANKING_K[i], RANKING_K[i]);
+    say(h, "</tr>\n");
+    if (r->next.model.events > 0)
+        ranking_row(h, "next item", &r->next.model, r->list_items);
+    if (r->next.model.events > 0 && r->next_popular)
+        ranking_row(h, "next item by popularity", &r->next.popular,
+                    r->list_items);
+    if (r->left_one_out) {
+        ranking_row(h, "last item, left out", &r->leave_one_out.model,
+                    UINT32_MAX);
+        ranking_row(h, "last item by popularity", &r->leave_one_out.popular,
+                    UINT32_MAX);
+    }
+    say(h, "</table></div>\n");
+}
+
+static void speed(struct html *h, const struct replay_report *r)
+{
+    uint64_t events = metrics_sum(r->metrics, COUNT_events);
+    say(h,
+        "<h2>Speed</h2><p>%llu events in %.2f s with %u worker%s.</p>"
+        "<div class=\"wide\"><table><tr><th>step</th><th>us an event</th>"
+        "<th>median, ms a batch</th><th>99 %%, ms</th></tr>\n",
+        (unsigned long long)events, r->seconds, r->workers,
+        r->workers == 1 ? "" : "s");
+    for (uint32_t s = 0; s < STEPS_COUNT; s++) {
+        struct histogram times = {0};
+        metrics_steps(r->metrics, s, &times);
+        say(h, "<tr><td>%s</td>", step_name((enum step)s));
+        cell(h, "%.2f",
+             events ? (double)times.sum_ns / 1e3 / (double)events : NAN);
+        cell(h, "%.3f", (double)histogram_quantile_ns(&times, 0.5) / 1e6);
+        cell(h, "%.3f", (double)histogram_quantile_ns(&times, 0.99) / 1e6);
+        say(h, "</tr>\n");
+    }
+    say(h, "</table></div>\n");
+}
+
+/* --- where it comes from ------------------------------------------------- */
+
+static void model_card(struct html *h, const struct config *c)
+{
+    char path[1024];
+    char *text = malloc(CARD_BYTES_MAX);
+    FILE *f = NULL;
+    size_t len = 0;
+    if (snprintf(path, sizeof path, "%s/model_card.md", c->model_dir) <
+        (int)sizeof path)
+        f = fopen(path, "r");
+    if (f && text) len = fread(text, 1, CARD_BYTES_MAX, f);
+    if (len > 0) {
+        say(h, "<h2>The model's card</h2><pre>");
+        html_text(h, slice_of(text, len));
+        say(h, "</pre>\n");
+    }
+    if (f) (void)fclose(f);
+    free(text);
+}
+
+/* "key=value" of a secret key: the key alone. */
+static void word(struct html *h, const char *text)
+{
+    const char *equals = strchr(text, '=');
+    char key[128];
+    if (equals && (size_t)(equals - text) < sizeof key) {
+        (void)snprintf(key, sizeof key, "%.*s", (int)(equals - text), text);
+        if (config_is_secret(key)) {
+            html_text(h, slice_str(key));
+            say(h, "=***");
+            return;
+        }
+    }
+    html_text(h, slice_str(text));
+}
+
+static void again(struct html *h, const struct replay_report *r,
+                  const struct replay_page *page)
+{
+    say(h, "<h2>To make it again</h2><pre>millrace");
+    for (uint32_t i = 0; i < page->word_count; i++) {
+        say(h, " ");
+        word(h, page->words[i]);
+    }
+    say(h, "</pre><p class=\"soft\">millrace %s", MILLRACE_VERSION);
+    if (r->model)
+        say(h, ", model %s, kernels %s", r->model->hash, r->model->family);
+    say(h, ". Options that are not defaults:</p><pre>");
+    for (uint32_t i = 0; i < OPTION_COUNT; i++) {
+        const struct property *p = &page->config->origins[i];
+        if (strcmp(p->origin, "default") == 0) continue;
+        html_text(h, slice_str(p->key));
+        say(h, " = ");
+        html_text(h, slice_str(property_shown(p)));
+        say(h, "\n");
+    }
+    say(h, "</pre>\n");
+}
+
+enum rc replay_report_html(const struct replay_report *r,
+                           const struct replay_page *page, const char *path,
+                           struct err *e)
+{
+    struct html h;
+    TRY(html_begin(&h, path, "millrace replay", e));
+    say(&h, "<h1>Replay report</h1><p class=\"soft\">%llu events%s%s</p>",
+        (unsigned long long)metrics_sum(r->metrics, COUNT_events),
+        r->model ? ", model " : ", no model", r->model ? r->model->hash : "");
+    if (r->measured) {
+        verdict(&h, r);
+        if (has_scores(&r->scores[WATCH_FRAUD])) {
+            scores_table(&h, r);
+            curves(&h, r);
+            calibration(&h, &r->details[WATCH_FRAUD]);
+            days(&h, &r->details[WATCH_FRAUD]);
+        }
+        rankings(&h, r);
+    }
+    speed(&h, r);
+    if (r->model) model_card(&h, page->config);
+    again(&h, r, page);
+    return html_end(&h, e);
+}
