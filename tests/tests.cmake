@@ -16,6 +16,10 @@ if(MILLRACE_TESTS)
     add_test(NAME flow_${name} COMMAND flow_${name})
     set_tests_properties(flow_${name} PROPERTIES TIMEOUT 120)
   endforeach()
+  # A whole worker for each of its cases.
+  target_sources(flow_0030-error_table PRIVATE tests/support/spine_log.c
+    tests/support/random_model.c)
+  target_include_directories(flow_0030-error_table PRIVATE tests/support)
 endif()
 
 # Oracles: Python compares what a driver of ours says with what others say.

@@ -166,7 +166,7 @@ class Run:
                                      f"{self.text()}")
             time.sleep(0.05)
 
-    def wait_drained(self, topic, group):
+    def wait_drained(self, topic, group, seconds=DRAIN_S):
         """Until the group has committed all that stands in the topic."""
         ends = log_ends(topic)
 
@@ -176,7 +176,7 @@ class Run:
             done = committed(group, parts)
             return all(done.get(p, 0) >= end for p, end in ends.items())
 
-        self.wait(drained, "drained")
+        self.wait(drained, "drained", seconds)
 
 
 def keep_all(topic, partitions=PARTITIONS):

@@ -19,7 +19,6 @@ from harness import BIN, Run, millrace, read_topic, schema
 import checker
 
 FAULTS_BIN = os.path.join(os.path.dirname(BIN), "millrace_faults")
-PARTITIONS = 3
 WINDOWS = "1d,7d"
 WINDOWS_MS = (86400000, 7 * 86400000)
 READY_S = 60
@@ -79,7 +78,9 @@ class FaultRun(Run):
 
 
 class FaultCase(harness.Case):
-    """partitions, windows and state as the checker expects them."""
+    """Windows and state as the checker expects them."""
+
+    partitions = 3
 
     def setUp(self):
         super().setUp()
@@ -89,8 +90,8 @@ class FaultCase(harness.Case):
 
     def make_topics(self, config):
         harness.keep_all(self.options["output.recommendations.topic"],
-                         PARTITIONS)
-        millrace("topics", "--create", "--partitions", str(PARTITIONS),
+                         self.partitions)
+        millrace("topics", "--create", "--partitions", str(self.partitions),
                  "--config", config)
 
     # --- running -----------------------------------------------------------
@@ -113,6 +114,19 @@ class FaultCase(harness.Case):
         self.assertIsNotNone(status, f"{fault}: went on\n{text}")
         return status
 
+    def feed(self, config, events, rate, seed=9):
+        """Events that keep coming; fed() waits for the last."""
+        self.feeding = subprocess.Popen(
+            [BIN, "generate", "--events", str(events), "--rate", str(rate),
+             "--users", "300", "--items", "500", "--seed", str(seed),
+             "--schema-id", "7", "--topic", self.options["input.topic"],
+             "--config", config], stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.addCleanup(self.feeding.kill)
+
+    def fed(self):
+        self.assertEqual(self.feeding.wait(300), 0)
+
     # --- judging -----------------------------------------------------------
 
     def check_store_behind_log(self, config, state_dir=None):
@@ -123,7 +137,7 @@ class FaultCase(harness.Case):
         topic = self.options["input.topic"]
         done = harness.committed(
             self.options["group.id"],
-            [TopicPartition(topic, p) for p in range(PARTITIONS)])
+            [TopicPartition(topic, p) for p in range(self.partitions)])
         for family in said["families"]:
             partition = int(family["family"].rsplit("/", 1)[1])
             if family.get("applied", 0) > done.get(partition, 0):
