@@ -133,16 +133,9 @@ enum rc group_offsets_read(rd_kafka_t *rk, const char *group, const char *topic,
                            struct err *e)
 {
     for (uint32_t i = 0; i < count; i++) {
-        rd_kafka_resp_err_t error;
         out[i] = (struct group_offset){.committed = -1};
-        error = rd_kafka_query_watermark_offsets(
-            rk, topic, (int32_t)i, &out[i].log_start, &out[i].log_end,
-            ANSWER_WAIT_MS);
-        if (error)
-            return ERR(e, kafka_error_rc(error),
-                       "topic %s, partition %u: reading where it starts and "
-                       "ends: %s",
-                       topic, i, rd_kafka_err2str(error));
+        TRY(kafka_partition_ends(rk, topic, (int32_t)i, &out[i].log_start,
+                                 &out[i].log_end, ANSWER_WAIT_MS, e));
     }
     return read_committed(rk, group, topic, out, count, e);
 }

@@ -184,6 +184,42 @@ enum rc kafka_topic_partitions(rd_kafka_t *rk, const char *topic,
     return rc;
 }
 
+/* at: RD_KAFKA_OFFSET_BEGINNING or _END, which ListOffsets takes as times. */
+static rd_kafka_resp_err_t ask_offset(rd_kafka_t *rk, const char *topic,
+                                      int32_t partition, int64_t at,
+                                      int wait_ms, int64_t *out)
+{
+    rd_kafka_topic_partition_list_t *list =
+        rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_t *part =
+        rd_kafka_topic_partition_list_add(list, topic, partition);
+    rd_kafka_resp_err_t error;
+
+    part->offset = at;
+    error = rd_kafka_offsets_for_times(rk, list, wait_ms);
+    if (!error) error = part->err;
+    if (!error && part->offset < 0) error = RD_KAFKA_RESP_ERR__BAD_MSG;
+    *out = part->offset;
+    rd_kafka_topic_partition_list_destroy(list);
+    return error;
+}
+
+enum rc kafka_partition_ends(rd_kafka_t *rk, const char *topic,
+                             int32_t partition, int64_t *start, int64_t *end,
+                             int wait_ms, struct err *e)
+{
+    rd_kafka_resp_err_t error = ask_offset(
+        rk, topic, partition, RD_KAFKA_OFFSET_BEGINNING, wait_ms, start);
+
+    if (!error)
+        error =
+            ask_offset(rk, topic, partition, RD_KAFKA_OFFSET_END, wait_ms, end);
+    if (!error) return RC_OK;
+    return ERR(e, kafka_error_rc(error),
+               "kafka: asking for the ends of '%s' partition %d: %s", topic,
+               partition, rd_kafka_err2str(error));
+}
+
 enum rc kafka_error_rc(rd_kafka_resp_err_t error)
 {
     switch (error) {

@@ -45,6 +45,13 @@ const char *kafka_property(const struct config *c, enum kafka_role role,
 enum rc kafka_topic_partitions(rd_kafka_t *rk, const char *topic,
                                uint32_t *partitions, struct err *e) MUST_USE;
 
+/* Where a partition starts and ends, asked one by one:
+ * rd_kafka_query_watermark_offsets (2.0.2) takes the end for the start where
+ * the question for the start met an error on its way. */
+enum rc kafka_partition_ends(rd_kafka_t *rk, const char *topic,
+                             int32_t partition, int64_t *start, int64_t *end,
+                             int wait_ms, struct err *e) MUST_USE;
+
 /* RC_STOP for what no retry mends (rights, unknown topics, sizes, fencing),
  * RC_AGAIN for the rest. */
 enum rc kafka_error_rc(rd_kafka_resp_err_t error);

@@ -116,13 +116,8 @@ uint32_t log_reader_partitions(const struct log_reader *r)
 enum rc log_reader_ends(struct log_reader *r, int32_t partition, int64_t *start,
                         int64_t *end, struct err *e)
 {
-    rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(
-        r->rk, r->topic, partition, start, end, QUERY_WAIT_MS);
-
-    if (!error) return RC_OK;
-    return ERR(e, kafka_error_rc(error),
-               "kafka: asking for the ends of '%s' partition %d: %s", r->topic,
-               partition, rd_kafka_err2str(error));
+    return kafka_partition_ends(r->rk, r->topic, partition, start, end,
+                                QUERY_WAIT_MS, e);
 }
 
 /* ---- which partitions ------------------------------------------------- */

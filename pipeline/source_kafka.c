@@ -318,20 +318,6 @@ static enum rc find_cluster_id(struct kafka_source *k, struct err *e)
     return RC_OK;
 }
 
-static enum rc find_watermarks(struct kafka_source *k,
-                               struct source_position *at, struct err *e)
-{
-    const char *topic = k->topics[at->input];
-    rd_kafka_resp_err_t error = rd_kafka_query_watermark_offsets(
-        k->rk, topic, at->partition, &at->log_start, &at->log_end,
-        QUERY_WAIT_MS);
-
-    if (!error) return RC_OK;
-    return ERR(e, kafka_error_rc(error),
-               "kafka: asking for the ends of '%s' partition %d: %s", topic,
-               at->partition, rd_kafka_err2str(error));
-}
-
 /* Which partitions the pending change is about. */
 static enum rc list_positions(struct kafka_source *k, struct err *e)
 {
@@ -363,7 +349,9 @@ static enum rc find_positions(struct kafka_source *k, struct err *e)
         struct source_position *at = &k->positions[i];
         TRY(list_error(NULL, part->err, "asking for a committed offset", e));
         at->committed = part->offset >= 0 ? part->offset : -1;
-        TRY(find_watermarks(k, at, e));
+        TRY(kafka_partition_ends(k->rk, part->topic, at->partition,
+                                 &at->log_start, &at->log_end, QUERY_WAIT_MS,
+                                 e));
         at->offset = k->from_latest ? at->log_end : at->log_start;
         if (at->committed >= 0) at->offset = at->committed;
     }
@@ -743,7 +731,8 @@ static enum rc cut_part(struct kafka_source *k, const struct topic_range *r,
     struct range_part *part = &k->parts[partition];
     struct source_position at = {.partition = partition};
 
-    TRY(find_watermarks(k, &at, e));
+    TRY(kafka_partition_ends(k->rk, r->topic, partition, &at.log_start,
+                             &at.log_end, QUERY_WAIT_MS, e));
     part->from = r->from > at.log_start ? r->from : at.log_start;
     part->until = at.log_end;
     if (r->until >= 0 && r->until < part->until) part->until = r->until;

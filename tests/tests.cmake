@@ -17,9 +17,9 @@ if(MILLRACE_TESTS)
     set_tests_properties(flow_${name} PROPERTIES TIMEOUT 120)
   endforeach()
   # A whole worker for each of its cases.
-  target_sources(flow_0030-error_table PRIVATE tests/support/spine_log.c
+  target_sources(flow_0030-all_answers PRIVATE tests/support/spine_log.c
     tests/support/random_model.c)
-  target_include_directories(flow_0030-error_table PRIVATE tests/support)
+  target_include_directories(flow_0030-all_answers PRIVATE tests/support)
 endif()
 
 # Oracles: Python compares what a driver of ours says with what others say.
