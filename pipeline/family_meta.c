@@ -53,6 +53,12 @@ static void read_copy(struct reader *r, struct family_meta *m)
     m->unsent = unsent != 0;
 }
 
+bool family_meta_is_newer(struct slice in)
+{
+    return in.len > 8 && in.ptr[0] > VERSION &&
+           get_u64(in.ptr + in.len - 8) == XXH3_64bits(in.ptr, in.len - 8);
+}
+
 enum rc family_meta_decode(struct family_meta *m, const char *family,
                            struct slice in, struct err *e)
 {

@@ -40,6 +40,8 @@ struct family_meta {
 
 /* out: FAMILY_META_BYTES_MAX. Returns the bytes used. */
 size_t family_meta_encode(const struct family_meta *m, uint8_t *out);
+/* Undamaged, and of a later version than this build reads. */
+bool family_meta_is_newer(struct slice in);
 /* family: for the message. */
 enum rc family_meta_decode(struct family_meta *m, const char *family,
                            struct slice in, struct err *e) MUST_USE;

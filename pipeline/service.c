@@ -18,6 +18,7 @@
 enum {
     ID_BYTES = 512,
     JOIN_STEP_MS = 5,
+    REBUILDS_MAX = 8, /* of one worker: a disk that goes on lying is no use */
     QUIET_S_MAX = 90, /* longer than any wait of a worker for the cluster */
 };
 
@@ -131,13 +132,41 @@ static void seat_close(struct seat *at)
     if (at->sink) sink_close(at->sink);
     if (at->source) source_close(at->source);
     if (at->mapping) mapping_free(at->mapping);
+    at->worker = NULL;
+    at->sink = NULL;
+    at->source = NULL;
+    at->mapping = NULL;
+}
+
+/* Every worker may say it: a total that only grows. */
+static void count_rebuilds(struct service *s)
+{
+    metrics_total(metrics_worker(s->metrics, 0), COUNT_state_rebuilds,
+                  store_rebuilds(s->store));
+}
+
+/* One that found its state damaged comes back as after a restart, and takes
+ * it anew from the changelog or the log. */
+static enum rc seat_run_through_damage(struct seat *at, struct err *e)
+{
+    struct service *s = at->service;
+    for (int again = 0;; again++) {
+        uint64_t rebuilds = store_rebuilds(s->store);
+        enum rc rc = seat_run(at, e);
+        if (rc != RC_STOP || store_rebuilds(s->store) == rebuilds ||
+            again == REBUILDS_MAX)
+            return rc;
+        count_rebuilds(s);
+        LOG(WARN, "WORKER", "worker=%u begins again: %s", at->index, e->text);
+        seat_close(at);
+    }
 }
 
 static void *seat_main(void *arg)
 {
     struct seat *at = arg;
 
-    at->rc = seat_run(at, &at->e);
+    at->rc = seat_run_through_damage(at, &at->e);
     if (at->rc != RC_OK)
         LOG(ERROR, "WORKER", "worker=%u stopped: %s", at->index, at->e.text);
     /* All stop together, the others by draining. */
@@ -186,6 +215,7 @@ static enum rc open_parts(struct service *s, struct err *e)
     if (*c->model_dir) TRY(model_open(&s->model, c->model_dir, e));
     TRY(store_open(&s->store, &store, e));
     TRY(metrics_new(&s->metrics, s->workers, e));
+    count_rebuilds(s);
     admin.metrics = s->metrics;
     metrics_set_model(s->metrics, s->model ? model_info(s->model) : NULL);
     if (*c->admin_listen) TRY(admin_start(&s->admin, &admin, e));

@@ -317,6 +317,7 @@ static struct user_state *find_or_begin(struct state *st, struct partition *p,
     return us;
 }
 
+/* RC_SKIP: the row is damaged. Users have no names here: texts are logged. */
 static enum rc load_row(struct state *st, struct user_state *us,
                         struct slice bytes, struct err *e)
 {
@@ -325,19 +326,26 @@ static enum rc load_row(struct state *st, struct user_state *us,
     if (user_row_decode(&st->options.history, &st->options.windows, user, bytes,
                         &us->history, us->windows, e) != RC_OK)
         return err_context(e,
-                           "state of partition %d, user %.*s (damaged; "
-                           "`millrace reset` builds it anew from the log)",
-                           us->partition->id, (int)user.len,
-                           (const char *)user.ptr);
+                           "state of partition %d, the user with hash %016llx",
+                           us->partition->id, (unsigned long long)us->hash);
     if (us->history.applied_offset >= us->partition->store->meta.applied)
-        return ERR(e, RC_STOP,
-                   "state of partition %d, user %.*s: holds offset %lld, the "
-                   "store says that it ends before %lld; `millrace reset` "
-                   "builds it anew from the log",
-                   us->partition->id, (int)user.len, (const char *)user.ptr,
+        return ERR(e, RC_SKIP,
+                   "state of partition %d, the user with hash %016llx: holds "
+                   "offset %lld, the store says that it ends before %lld",
+                   us->partition->id, (unsigned long long)us->hash,
                    (long long)us->history.applied_offset,
                    (long long)us->partition->store->meta.applied);
     return RC_OK;
+}
+
+/* Without it the next owner of the partition begins anew; this one ends. */
+static enum rc give_up_store(struct state *st, struct partition_store *ps,
+                             struct err *e)
+{
+    store_condemn(st->store, ps->family, e->text);
+    (void)err_context(e, "the partition's state is made anew at the next "
+                         "start, from changelog or log");
+    return e->rc = RC_STOP;
 }
 
 /* Reads what is missing of one partition. After a failure none of them is in
@@ -365,6 +373,7 @@ static enum rc load_missing(struct state *st, struct partition *p,
         list_append(&st->clean_oldest, &st->clean_newest, us);
     }
     if (ps->family) store_release_values(st->reads);
+    if (rc == RC_SKIP) rc = give_up_store(st, ps, e);
     if (rc != RC_OK)
         for (uint32_t i = 0; i < count; i++)
             state_drop_row(st, st->loading[i]);

@@ -6,16 +6,11 @@
 #include "store.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "log.h"
 #include "store_inside.h"
@@ -35,6 +30,12 @@ int64_t store_now_ms(void)
     struct timespec t;
     (void)clock_gettime(CLOCK_REALTIME, &t);
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* RocksDB's word for bytes that are not those it wrote. */
+static bool is_corruption(const char *error)
+{
+    return strncmp(error, "Corruption", 10) == 0;
 }
 
 enum rc store_error(const struct store *s, const char *doing, char *error,
@@ -62,81 +63,16 @@ enum rc store_error(const struct store *s, const char *doing, char *error,
     return rc;
 }
 
-/* --- this instance's id ------------------------------------------------ */
-
-static enum rc instance_read(struct store *s, const char *path, bool *found,
-                             struct err *e)
+/* A database that has found damage while it wrote takes no more: only another
+ * one helps. */
+static enum rc write_error(const struct store *s, const char *doing,
+                           char *error, struct err *e)
 {
-    size_t used;
-    FILE *file = fopen(path, "r");
-    *found = false;
-    if (!file && errno == ENOENT) return RC_OK;
-    if (!file)
-        return ERR(e, RC_STOP, "state: %s cannot be read: %s", path,
-                   strerror(errno));
-    used = fread(s->instance, 1, INSTANCE_CHARS, file);
-    (void)fclose(file);
-    if (used != INSTANCE_CHARS)
-        return ERR(e, RC_STOP,
-                   "state: %s is cut short; put the id back that transactional "
-                   "ids carry, or remove the file for a new one",
-                   path);
-    *found = true;
-    return RC_OK;
-}
-
-/* Written beside and renamed, so that an id is whole or absent. */
-static enum rc instance_write(const struct store *s, const char *path,
-                              struct err *e)
-{
-    char beside[PATH_MAX_BYTES + 32];
-    bool written;
-    int fd;
-    (void)snprintf(beside, sizeof beside, "%s.part", path);
-    fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    written = fd >= 0 &&
-              write(fd, s->instance, INSTANCE_CHARS) == INSTANCE_CHARS &&
-              write(fd, "\n", 1) == 1 && fsync(fd) == 0;
-    if (fd >= 0 && close(fd) != 0) written = false;
-    if (!written || rename(beside, path) != 0)
-        return ERR(e, RC_STOP, "state: %s cannot be written: %s", path,
-                   strerror(errno));
-    return RC_OK;
-}
-
-static enum rc instance_make(struct store *s, struct err *e)
-{
-    static const char LETTERS[] = "abcdefghijklmnopqrstuvwxyz012345";
-    char path[PATH_MAX_BYTES + 16];
-    uint8_t random[INSTANCE_CHARS];
-    bool found;
-    (void)snprintf(path, sizeof path, "%s/instance", s->dir);
-    TRY(instance_read(s, path, &found, e));
-    if (found || s->read_only) return RC_OK;
-    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
-        return ERR(e, RC_STOP, "state: no random numbers: %s", strerror(errno));
-    for (int i = 0; i < INSTANCE_CHARS; i++)
-        s->instance[i] = LETTERS[random[i] % 32];
-    return instance_write(s, path, e);
+    if (is_corruption(error)) store_dir_mark_damaged(s);
+    return store_error(s, doing, error, e);
 }
 
 /* --- open, close ------------------------------------------------------- */
-
-static enum rc make_folder(const char *dir, struct err *e)
-{
-    char path[PATH_MAX_BYTES];
-    (void)snprintf(path, sizeof path, "%s", dir);
-    for (char *at = path + 1;; at++) {
-        char kept = *at;
-        if (kept != '/' && kept != '\0') continue;
-        *at = '\0';
-        if (mkdir(path, 0755) != 0 && errno != EEXIST)
-            return ERR(e, RC_STOP, "state: folder %s cannot be made: %s", path,
-                       strerror(errno));
-        *at = kept;
-        if (kept == '\0') return RC_OK;
-    }
-}
 
 /* Half of the memory for what is not yet in files, half for blocks read. */
 static void set_options(struct store *s, size_t memory_bytes)
@@ -183,8 +119,14 @@ static void family_add(struct store *s, const char *name,
     s->families = f;
 }
 
+/* Files that are gone are damage too: nobody else removes them. */
+static bool is_damage(const char *error)
+{
+    return is_corruption(error) || strstr(error, "No such file") != NULL;
+}
+
 static enum rc open_families(struct store *s, const char *path, char **names,
-                             size_t count, struct err *e)
+                             size_t count, bool *damaged, struct err *e)
 {
     rocksdb_column_family_handle_t **handles = calloc(count, sizeof(void *));
     const rocksdb_options_t **options = calloc(count, sizeof(void *));
@@ -208,34 +150,69 @@ static enum rc open_families(struct store *s, const char *path, char **names,
     }
     free(handles);
     free(options);
-    return error ? store_error(s, "opening it", error, e) : RC_OK;
+    if (!error) return RC_OK;
+    *damaged = is_damage(error);
+    return store_error(s, "opening it", error, e);
 }
 
-static enum rc open_database(struct store *s, struct err *e)
+static enum rc open_database(struct store *s, bool *damaged, struct err *e)
 {
-    char path[PATH_MAX_BYTES + 16], current[PATH_MAX_BYTES + 32];
+    char path[PATH_MAX_BYTES + 16];
     char *fresh[] = {(char *)(uintptr_t) "default"}, *error = NULL;
     char **names;
     size_t count;
     enum rc rc;
     (void)snprintf(path, sizeof path, "%s/rocksdb", s->dir);
-    (void)snprintf(current, sizeof current, "%s/CURRENT", path);
-    if (access(current, F_OK) != 0) {
+    *damaged = false;
+    switch (store_dir_look(s, e)) {
+    case STORE_DIR_EMPTY:
         if (s->read_only)
             return ERR(e, RC_STOP, "state: %s holds no store", s->dir);
-        return open_families(s, path, fresh, 1, e);
+        return open_families(s, path, fresh, 1, damaged, e);
+    case STORE_DIR_DAMAGED:
+        *damaged = true;
+        return RC_STOP;
+    case STORE_DIR_STORE:
+        break;
+    }
+    /* A reader looks while files change. */
+    if (!s->read_only && store_files_check(s, e) != RC_OK) {
+        *damaged = true;
+        return RC_STOP;
     }
     names = rocksdb_list_column_families(s->options, path, &count, &error);
-    if (error) return store_error(s, "listing its families", error, e);
-    rc = open_families(s, path, names, count, e);
+    if (error) {
+        *damaged = is_damage(error);
+        return store_error(s, "listing its families", error, e);
+    }
+    rc = open_families(s, path, names, count, damaged, e);
     rocksdb_list_column_families_destroy(names, count);
     return rc;
 }
 
+/* What cannot be opened is put aside, and the store begins empty: partitions
+ * take their state from the changelog or the log, or say that they cannot. */
+static enum rc open_or_begin(struct store *s, struct err *e)
+{
+    bool damaged;
+    enum rc rc;
+    TRY(store_dir_version(s, e));
+    rc = open_database(s, &damaged, e);
+    if (rc == RC_OK || !damaged || s->read_only) return rc;
+    LOG(ERROR, "STATEDAMAGED",
+        "%s; it is put aside as %s/" STORE_ASIDE
+        ", and made anew from changelog or log",
+        e->text, s->dir);
+    TRY(store_dir_put_aside(s, e));
+    s->rebuilds = 1;
+    return open_database(s, &damaged, e);
+}
+
 static enum rc sweep(struct store *s, bool opening, struct err *e);
 
-enum rc store_open(struct store **out, const struct store_options *o,
-                   struct err *e)
+/* *again: it turned out to be damaged, and may be opened once more. */
+static enum rc open_once(struct store **out, const struct store_options *o,
+                         bool *again, struct err *e)
 {
     struct store *s = calloc(1, sizeof *s);
     enum rc rc;
@@ -250,17 +227,30 @@ enum rc store_open(struct store **out, const struct store_options *o,
     if (snprintf(s->dir, sizeof s->dir, "%s", o->dir) >= (int)sizeof s->dir)
         rc = ERR(e, RC_STOP, "state.dir: longer than %zu bytes", sizeof s->dir);
     else
-        rc = s->read_only ? RC_OK : make_folder(s->dir, e);
-    if (rc == RC_OK) rc = open_database(s, e);
-    if (rc == RC_OK) rc = instance_make(s, e);
+        rc = s->read_only ? RC_OK : store_dir_make(s, e);
+    if (rc == RC_OK) rc = open_or_begin(s, e);
+    if (rc == RC_OK) rc = store_dir_instance(s, e);
     if (rc == RC_OK && !s->read_only) rc = sweep(s, true, e);
     if (rc == RC_OK && !s->read_only) rc = eraser_start(s, e);
+    *again = false;
     if (rc != RC_OK) {
+        struct err damage;
+        *again = !s->read_only && s->db &&
+                 store_dir_look(s, &damage) == STORE_DIR_DAMAGED;
         store_close(s);
         return rc;
     }
     *out = s;
     return RC_OK;
+}
+
+enum rc store_open(struct store **out, const struct store_options *o,
+                   struct err *e)
+{
+    bool again;
+    enum rc rc = open_once(out, o, &again, e);
+    if (rc != RC_OK && again) rc = open_once(out, o, &again, e);
+    return rc;
 }
 
 void store_close(struct store *s)
@@ -288,6 +278,11 @@ void store_close(struct store *s)
     free(s);
 }
 
+uint64_t store_rebuilds(const struct store *s)
+{
+    return atomic_load(&s->rebuilds);
+}
+
 const char *store_instance(const struct store *s)
 {
     return s->instance;
@@ -295,6 +290,24 @@ const char *store_instance(const struct store *s)
 
 /* --- metadata ---------------------------------------------------------- */
 
+/* With the mutex held, or before there are threads. */
+static void condemn(struct store *s, struct family *f, const char *why)
+{
+    if (f->condemned || s->read_only) return;
+    f->condemned = true;
+    atomic_fetch_add(&s->rebuilds, 1);
+    LOG(ERROR, "STATEDAMAGED",
+        "family=%s: %s; it is made anew from changelog or log", f->name, why);
+}
+
+void store_condemn(struct store *s, struct family *f, const char *why)
+{
+    (void)pthread_mutex_lock(&s->mutex);
+    condemn(s, f, why);
+    (void)pthread_mutex_unlock(&s->mutex);
+}
+
+/* RC_SKIP: it is damaged. */
 static enum rc meta_get(struct store *s, const struct family *f,
                         struct family_meta *meta, bool *found, struct err *e)
 {
@@ -305,12 +318,29 @@ static enum rc meta_get(struct store *s, const struct family *f,
     *found = false;
     value = rocksdb_get_cf(s->db, s->reading, f->handle, META_KEY, 1, &size,
                            &error);
+    if (error && is_corruption(error)) {
+        (void)store_error(s, "reading metadata", error, e);
+        return e->rc = RC_SKIP;
+    }
     if (error) return store_error(s, "reading metadata", error, e);
     if (!value) return RC_OK;
     rc = family_meta_decode(meta, f->name, slice_of(value, size), e);
     *found = rc == RC_OK;
+    if (rc != RC_OK && !family_meta_is_newer(slice_of(value, size)))
+        e->rc = rc = RC_SKIP;
     rocksdb_free(value);
     return rc;
+}
+
+/* The same where a damaged one may go. */
+static enum rc meta_or_condemn(struct store *s, struct family *f,
+                               struct family_meta *meta, bool *found,
+                               struct err *e)
+{
+    enum rc rc = f->condemned ? RC_OK : meta_get(s, f, meta, found, e);
+    if (rc == RC_SKIP) condemn(s, f, e->text);
+    if (f->condemned) *found = false;
+    return rc == RC_SKIP ? RC_OK : rc;
 }
 
 enum rc store_put_meta(struct store *s, struct family *f,
@@ -321,7 +351,7 @@ enum rc store_put_meta(struct store *s, struct family *f,
     char *error = NULL;
     rocksdb_put_cf(s->db, s->writing, f->handle, META_KEY, 1,
                    (const char *)bytes, size, &error);
-    return error ? store_error(s, "writing metadata", error, e) : RC_OK;
+    return error ? write_error(s, "writing metadata", error, e) : RC_OK;
 }
 
 /* --- families ---------------------------------------------------------- */
@@ -349,7 +379,7 @@ static enum rc family_remove(struct store *s, struct family *f, struct err *e)
     struct family **link = &s->families;
     char *error = NULL;
     rocksdb_drop_column_family(s->db, f->handle, &error);
-    if (error) return store_error(s, "dropping a family", error, e);
+    if (error) return write_error(s, "dropping a family", error, e);
     while (*link != f)
         link = &(*link)->next;
     *link = f->next;
@@ -370,7 +400,11 @@ static enum rc sweep(struct store *s, bool opening, struct err *e)
         bool found;
         next = f->next;
         if (f->held || f->lent > 0) continue;
-        TRY(meta_get(s, f, &meta, &found, e));
+        TRY(meta_or_condemn(s, f, &meta, &found, e));
+        if (f->condemned) {
+            TRY(family_remove(s, f, e));
+            continue;
+        }
         if (!found) continue;
         if (meta.released_ms == 0 && opening) {
             meta.released_ms = now_ms;
@@ -394,7 +428,8 @@ static struct family *wait_released(struct store *s, const char *name,
     (void)clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += ACQUIRE_WAIT_MS / 1000;
     *busy = false;
-    while ((f = family_find(s, name)) != NULL && f->held)
+    while ((f = family_find(s, name)) != NULL &&
+           (f->held || (f->condemned && f->lent > 0)))
         if (pthread_cond_timedwait(&s->released, &s->mutex, &until) != 0) {
             *busy = true;
             return NULL;
@@ -402,25 +437,36 @@ static struct family *wait_released(struct store *s, const char *name,
     return f;
 }
 
+static enum rc family_make(struct store *s, const char *name,
+                           struct family **out, struct err *e)
+{
+    char *error = NULL;
+    rocksdb_column_family_handle_t *handle =
+        rocksdb_create_column_family(s->db, s->options, name, &error);
+    if (error) return write_error(s, "making a family", error, e);
+    family_add(s, name, handle);
+    *out = s->families;
+    return RC_OK;
+}
+
 static enum rc acquire_locked(struct store *s, const char *name,
                               struct family **out, struct family_meta *meta,
                               bool *found, struct err *e)
 {
-    char *error = NULL;
     bool busy;
     struct family *f = wait_released(s, name, &busy);
+    *meta = (struct family_meta){0};
+    *found = false;
     if (busy)
         return ERR(e, RC_AGAIN,
                    "state of %s: another worker has held it for %d ms", name,
                    ACQUIRE_WAIT_MS);
-    if (!f) {
-        rocksdb_column_family_handle_t *handle =
-            rocksdb_create_column_family(s->db, s->options, name, &error);
-        if (error) return store_error(s, "making a family", error, e);
-        family_add(s, name, handle);
-        f = s->families;
+    if (f) TRY(meta_or_condemn(s, f, meta, found, e));
+    if (f && f->condemned) {
+        TRY(family_remove(s, f, e));
+        f = NULL;
     }
-    TRY(meta_get(s, f, meta, found, e));
+    if (!f) TRY(family_make(s, name, &f, e));
     TRY(eraser_look(s, f, e));
     f->held = true;
     *out = f;
@@ -501,6 +547,13 @@ enum rc store_begin_at(struct store *s, const char *name, uint32_t partitions,
                : store_put_meta(s, f, &meta, e);
     store_release(s, f);
     return rc;
+}
+
+static enum rc read_error(struct store *s, struct family *f, const char *doing,
+                          char *error, struct err *e)
+{
+    if (is_corruption(error)) store_condemn(s, f, error);
+    return store_error(s, doing, error, e);
 }
 
 /* --- rows -------------------------------------------------------------- */
@@ -598,7 +651,7 @@ enum rc store_get(struct store *s, struct family *f, struct store_reads *r,
     }
     if (!first_error) return RC_OK;
     store_release_values(r);
-    return store_error(s, "reading rows", first_error, e);
+    return read_error(s, f, "reading rows", first_error, e);
 }
 
 struct store_writes *store_writes_new(void)
@@ -649,7 +702,7 @@ enum rc store_write(struct store *s, struct store_writes *w, struct family *f,
     rocksdb_write(s->db, s->writing, w->batch, &error);
     rocksdb_writebatch_clear(w->batch);
     eraser_take(s, w, !error);
-    return error ? store_error(s, "writing rows", error, e) : RC_OK;
+    return error ? write_error(s, "writing rows", error, e) : RC_OK;
 }
 
 /* --- for inspect and reset --------------------------------------------- */
@@ -668,9 +721,10 @@ enum rc store_each_family(struct store *s, store_family_fn *fn, void *user,
 
 /* From the first row after the key, at most max of them. *ended: there is
  * none behind the last. */
-static enum rc each_row(struct store *s, rocksdb_iterator_t *it,
-                        struct slice after, uint64_t max, bool *ended,
-                        store_row_fn *fn, void *user, struct err *e)
+static enum rc each_row(struct store *s, struct family *f,
+                        rocksdb_iterator_t *it, struct slice after,
+                        uint64_t max, bool *ended, store_row_fn *fn, void *user,
+                        struct err *e)
 {
     char from[KEY_BYTES_MAX], *error = NULL;
     uint64_t count = 0;
@@ -691,19 +745,19 @@ static enum rc each_row(struct store *s, rocksdb_iterator_t *it,
         count++;
     }
     rocksdb_iter_get_error(it, &error);
-    return error ? store_error(s, "reading rows", error, e) : RC_OK;
+    return error ? read_error(s, f, "reading rows", error, e) : RC_OK;
 }
 
 enum rc store_each_row(struct store *s, const char *name, store_row_fn *fn,
                        void *user, struct err *e)
 {
-    const struct family *f = family_find(s, name);
+    struct family *f = family_find(s, name);
     rocksdb_iterator_t *it;
     bool ended;
     enum rc rc;
     if (!f) return ERR(e, RC_STOP, "state in %s: no family %s", s->dir, name);
     it = rocksdb_create_iterator_cf(s->db, s->reading, f->handle);
-    rc = each_row(s, it, slice_of(NULL, 0), UINT64_MAX, &ended, fn, user, e);
+    rc = each_row(s, f, it, slice_of(NULL, 0), UINT64_MAX, &ended, fn, user, e);
     rocksdb_iter_destroy(it);
     return rc;
 }
@@ -718,7 +772,7 @@ enum rc store_scan(struct store *s, struct family *f, struct slice after,
     /* Rows that nobody has asked for must not drive others out. */
     rocksdb_readoptions_set_fill_cache(reading, 0);
     it = rocksdb_create_iterator_cf(s->db, reading, f->handle);
-    rc = each_row(s, it, after, max, ended, fn, user, e);
+    rc = each_row(s, f, it, after, max, ended, fn, user, e);
     rocksdb_iter_destroy(it);
     rocksdb_readoptions_destroy(reading);
     return rc;

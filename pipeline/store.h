@@ -1,6 +1,7 @@
 /* store.h - the RocksDB of a process: every call of RocksDB is in store*.c.
  *
- * Layout   dir/instance      this instance's id, made once
+ * Layout   dir/format        which version wrote it
+ *          dir/instance      this instance's id, made once
  *          dir/rocksdb       one database; a column family "STAGE/TOPIC/N"
  *                            per stage, topic and partition
  *          In a family: "m" is its metadata, 'u' USER are rows (user_row.h).
@@ -9,6 +10,13 @@
  * Log      RocksDB's own log is written but not forced to disk: a process
  *          that dies loses nothing, a machine that dies loses the newest
  *          checkpoints, in order. The store may lag, it never leads (I2).
+ * Damage   Bytes that are not those written are found by RocksDB's checksums
+ *          and the rows' own, and are never served. What holds them is
+ *          condemned: one family, which its next owner finds empty, or, where
+ *          RocksDB cannot open or write, the database, which is put aside as
+ *          dir/rocksdb.damaged (one is kept) for an empty one. Owners then
+ *          take their state from the changelog or the log. Files of a newer
+ *          version are no damage: they are refused.
  * Erase    A deleted row is still in RocksDB's files until they are merged.
  *          For a forgotten one that is done soon after, by a thread of the
  *          store: its key range is compacted, and what logs hold of it is
@@ -45,6 +53,9 @@ enum rc store_family_name(char out[STORE_NAME_MAX], const char *stage,
 /* The wall clock of released_ms. */
 int64_t store_now_ms(void);
 
+/* How often something was condemned since store_open, the opening included. */
+uint64_t store_rebuilds(const struct store *s);
+
 struct family;
 /* The family of this name, made if it is not there. found: its metadata has
  * been written before. RC_AGAIN while another worker holds it. */
@@ -52,6 +63,8 @@ enum rc store_acquire(struct store *s, const char *name, struct family **out,
                       struct family_meta *meta, bool *found,
                       struct err *e) MUST_USE;
 void store_release(struct store *s, struct family *f);
+/* Its owner found it damaged, and lets it go. */
+void store_condemn(struct store *s, struct family *f, const char *why);
 enum rc store_put_meta(struct store *s, struct family *f,
                        const struct family_meta *meta, struct err *e) MUST_USE;
 

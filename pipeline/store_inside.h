@@ -1,9 +1,10 @@
-/* store_inside.h - what store.c and store_erase.c share: the database, its
- * families, and the thread that erases. */
+/* store_inside.h - what the files store*.c share: the database, its families,
+ * the thread that erases, the folder. */
 #ifndef MILLRACE_STORE_INSIDE_H
 #define MILLRACE_STORE_INSIDE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include <rocksdb/c.h>
 
@@ -24,7 +25,8 @@ struct family {
     char *name;
     rocksdb_column_family_handle_t *handle;
     bool held;
-    uint32_t lent; /* to threads that read or compact it: it stays */
+    bool condemned; /* damaged: its next owner finds it empty */
+    uint32_t lent;  /* to threads that read or compact it: it stays */
     struct family *next;
 };
 
@@ -44,6 +46,7 @@ struct store {
     char instance[INSTANCE_CHARS + 1];
     uint64_t keep_ms;
     bool read_only;
+    _Atomic uint64_t rebuilds; /* of families, or all at once */
 
     /* store_erase.c's: */
     pthread_t eraser;
@@ -61,6 +64,22 @@ struct store_writes {
 /* Turns RocksDB's error into ours and frees it; doing: "reading rows". */
 enum rc store_error(const struct store *s, const char *doing, char *error,
                     struct err *e);
+
+/* The folder and its small files. */
+#define STORE_ASIDE "rocksdb.damaged"
+enum store_dir { STORE_DIR_EMPTY, STORE_DIR_STORE, STORE_DIR_DAMAGED };
+enum rc store_dir_make(const struct store *s, struct err *e) MUST_USE;
+enum rc store_dir_version(const struct store *s, struct err *e) MUST_USE;
+enum rc store_dir_instance(struct store *s, struct err *e) MUST_USE;
+/* e says what is wrong with a damaged one. */
+enum store_dir store_dir_look(const struct store *s, struct err *e);
+/* The next start puts the database aside; one is kept. */
+void store_dir_mark_damaged(const struct store *s);
+enum rc store_dir_put_aside(const struct store *s, struct err *e) MUST_USE;
+
+/* RC_SKIP: damaged in a way that RocksDB would not see (store_files.c). Only
+ * while no process has it open. */
+enum rc store_files_check(const struct store *s, struct err *e) MUST_USE;
 
 enum rc eraser_start(struct store *s, struct err *e) MUST_USE;
 void eraser_stop(struct store *s); /* what is left is done at the next start */

@@ -20,13 +20,6 @@ size_t user_row_encoded_size(const struct history_shape *hs,
            windows_encoded_size(ws, w) + CHECKSUM_BYTES;
 }
 
-size_t user_row_bytes_max(const struct history_shape *hs,
-                          const struct windows_shape *ws)
-{
-    return HEAD_BYTES + history_bytes_max(hs) + windows_bytes_max(ws) +
-           CHECKSUM_BYTES;
-}
-
 size_t user_row_encode(const struct history_shape *hs,
                        const struct windows_shape *ws, struct slice user,
                        const struct history *h, const struct windows *w,
@@ -44,14 +37,14 @@ enum rc user_row_verify(struct slice user, struct slice in, struct err *e)
 {
     size_t body;
     if (in.len < HEAD_BYTES + CHECKSUM_BYTES)
-        return ERR(e, RC_STOP, "row: %zu bytes are no row", in.len);
+        return ERR(e, RC_SKIP, "row: %zu bytes are no row", in.len);
+    body = in.len - CHECKSUM_BYTES;
+    if (get_u64(in.ptr + body) != checksum(user, in.ptr, body))
+        return ERR(e, RC_SKIP, "row: its checksum does not fit its %zu bytes",
+                   in.len);
     if (in.ptr[0] != VERSION)
         return ERR(e, RC_STOP, "row: version %d, this build reads %d",
                    in.ptr[0], VERSION);
-    body = in.len - CHECKSUM_BYTES;
-    if (get_u64(in.ptr + body) != checksum(user, in.ptr, body))
-        return ERR(e, RC_STOP, "row: its checksum does not fit its %zu bytes",
-                   in.len);
     return RC_OK;
 }
 

@@ -7,9 +7,10 @@
  *   checksum u64: XXH3 of all before, seeded with XXH3 of the user's id
  *
  * Threads  No shared state.
- * Errors   Only decode can fail: RC_STOP. These bytes are our own; if they
- *          are wrong the disk or this program is, and going on would write
- *          a fresh, short history over the evidence. */
+ * Errors   Only decode and verify can fail. RC_SKIP: damaged; the state that
+ *          holds it has to be made anew. RC_STOP: whole, but of another
+ *          version or shape. Going on would write a fresh, short history
+ *          over it. */
 #ifndef MILLRACE_USER_ROW_H
 #define MILLRACE_USER_ROW_H
 
@@ -19,9 +20,6 @@
 size_t user_row_encoded_size(const struct history_shape *hs,
                              const struct windows_shape *ws,
                              const struct history *h, const struct windows *w);
-/* The largest that any row of these shapes can be. */
-size_t user_row_bytes_max(const struct history_shape *hs,
-                          const struct windows_shape *ws);
 size_t user_row_encode(const struct history_shape *hs,
                        const struct windows_shape *ws, struct slice user,
                        const struct history *h, const struct windows *w,
@@ -33,8 +31,7 @@ enum rc user_row_decode(const struct history_shape *hs,
                         struct slice in, struct history *h, struct windows *w,
                         struct err *e) MUST_USE;
 
-/* The newest offset and the newest time that an undamaged row holds. RC_STOP
- * as for decode. */
+/* The newest offset and the newest time that an undamaged row holds. */
 enum rc user_row_head(struct slice user, struct slice in, int64_t *offset,
                       int64_t *newest_ms, struct err *e) MUST_USE;
 

@@ -2,6 +2,7 @@
  * that uses it goes on. */
 #include <string.h>
 
+#include "hash.h"
 #include "inspect.h"
 #include "store.h"
 #include "user_row.h"
@@ -29,8 +30,8 @@ static enum rc see_row(void *user, struct slice key, struct slice row,
     if (!l->in->verify || user_row_verify(key, row, &why) == RC_OK)
         return RC_OK;
     if (l->damaged++ == 0)
-        (void)ERR(&l->first, RC_SKIP, "user %.*s: %s", (int)key.len,
-                  (const char *)key.ptr, why.text);
+        (void)ERR(&l->first, RC_SKIP, "the user with hash %016llx: %s",
+                  (unsigned long long)hash64(key), why.text);
     return RC_OK;
 }
 
@@ -75,7 +76,7 @@ static void print_family(const struct look *l, const char *name,
     (void)printf("  made with   %s\n",
                  meta->shape[0] ? meta->shape : "(no rows yet)");
     if (l->damaged)
-        (void)printf("  DAMAGED     %llu rows, the first: %s\n",
+        (void)printf("  DAMAGED     %llu places, the first: %s\n",
                      (unsigned long long)l->damaged, l->first.text);
     else if (l->in->verify)
         (void)printf("  verified    every checksum fits\n");
@@ -87,7 +88,10 @@ static enum rc see_family(void *user, const char *name,
 {
     struct look *l = user;
     l->rows = l->bytes = l->damaged = 0;
-    TRY(store_each_row(l->store, name, see_row, l, e));
+    /* Other families may be whole. */
+    if (store_each_row(l->store, name, see_row, l, e) != RC_OK &&
+        l->damaged++ == 0)
+        l->first = *e;
     l->damaged_total += l->damaged;
     if (l->families)
         add_json(l, name, meta, found);
@@ -104,8 +108,10 @@ static int finish(struct look *l, const char *dir)
                                  "families", l->families));
     if (l->damaged_total == 0) return EXIT_OK;
     return cli_complain(&l->in->cli, EXIT_FAILED,
-                        "%llu damaged rows in %s; `millrace reset --to "
-                        "committed` builds the state anew from the log",
+                        "%llu damaged places in %s; `millrace run` makes what "
+                        "holds them anew when it meets them, from "
+                        "changelog or log; `millrace reset --to committed` "
+                        "makes all of it anew",
                         (unsigned long long)l->damaged_total, dir);
 }
 

@@ -113,7 +113,11 @@ static void test_version_1(void **state)
     assert_int_equal(got.seen_offset, -1);
     assert_int_equal(got.changelog_next, 0);
     assert_true(got.unsent);
-    bytes[0] = 3;
+    assert_false(family_meta_is_newer(slice_of(bytes, (size_t)(to - bytes))));
+    bytes[0] = 3; /* a flipped bit, not another version */
+    assert_false(family_meta_is_newer(slice_of(bytes, (size_t)(to - bytes))));
+    (void)put_u64(to - 8, XXH3_64bits(bytes, (size_t)(to - bytes) - 8));
+    assert_true(family_meta_is_newer(slice_of(bytes, (size_t)(to - bytes))));
     assert_int_equal(family_meta_decode(
                          &got, "f", slice_of(bytes, (size_t)(to - bytes)), &e),
                      RC_STOP);

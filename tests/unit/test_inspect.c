@@ -167,7 +167,7 @@ static void test_a_store(void **state)
     assert_int_equal(got.status, EXIT_OK);
     run(command_inspect, "inspect store %s --verify", dir);
     assert_int_equal(got.status, EXIT_FAILED);
-    assert_non_null(strstr(got.out, "user bob"));
+    assert_non_null(strstr(got.out, "the user with hash"));
     assert_non_null(strstr(got.err, "millrace reset"));
     run(command_inspect, "inspect store %s --verify --json", dir);
     assert_int_equal(got.status, EXIT_FAILED);

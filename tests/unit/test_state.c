@@ -15,13 +15,7 @@
 
 #include <cmocka.h>
 
-#include "golden.h"
-#include "hash.h"
-#include "state.h"
-#include "train.h"
-#include "user_row.h"
-
-enum { BATCH = 32, USERS = 60, LOG_EVENTS = 2000, PARTITION = 3 };
+#include "state_rig.h"
 
 /* Calls of malloc, where no sanitizer has its own. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -38,281 +32,6 @@ void *malloc(size_t size)
 }
 #endif
 
-/* --- a log and a worker ------------------------------------------------ */
-
-struct rig {
-    char dir[256];
-    struct store *store;
-    struct state *st;
-    struct partition *p;
-    struct batch b;
-    uint32_t users;
-    bool forgets; /* the log has tombstones */
-    char names[BATCH][32];
-    bool jumps; /* the log is not read from its start, once */
-    struct partition_log log;
-    struct state_options options;
-    struct err e;
-};
-
-static void event_of(struct rig *r, int64_t offset, uint32_t slot,
-                     struct event *ev)
-{
-    uint64_t user = draw(11, (uint64_t)offset, 0) % r->users;
-    user =
-        user * (draw(11, (uint64_t)offset, 1) % 1000) / 1000; /* some often */
-    (void)snprintf(r->names[slot], sizeof r->names[slot], "user-%llu",
-                   (unsigned long long)user);
-    *ev = (struct event){.user = slice_str(r->names[slot])};
-    if (draw(11, (uint64_t)offset, 2) % 23 == 0) ev->bad = BAD_BYTES;
-    ev->forget = r->forgets && draw(11, (uint64_t)offset, 6) % 29 == 0;
-    ev->past = (struct past_event){
-        .time_ms =
-            offset * 1000 - (int64_t)(draw(11, (uint64_t)offset, 3) % 4000),
-        .amount = (int64_t)(draw(11, (uint64_t)offset, 4) % 9999),
-        .item = draw(11, (uint64_t)offset, 5)};
-    ev->time_ms = ev->past.time_ms;
-}
-
-static struct state_options options_of(size_t cache_bytes)
-{
-    return (struct state_options){
-        .history = {.events_max = 16,
-                    .fields = TRAIN_ITEM | TRAIN_AMOUNT | TRAIN_TIME,
-                    .amount_scale = 100},
-        .windows = {.count = 2,
-                    .length_ms = {60000, 400000},
-                    .events_max = 32,
-                    .amount_scale = 100,
-                    .has_amount = true,
-                    .has_time = true},
-        .cache_bytes = cache_bytes,
-        .checkpoint_rows = 4,
-        .checkpoint_age_ms = 100,
-        .user_bytes_max = 64,
-        .stage = "users",
-        .topic = "events"};
-}
-
-static void rig_init(struct rig *r, const char *dir)
-{
-    *r = (struct rig){.users = USERS};
-    r->options = options_of(1 << 20);
-    r->log = (struct partition_log){.cluster_id = "cluster-1",
-                                    .partitions = 8,
-                                    .log_end = 1000000,
-                                    .committed = -1};
-    if (dir) (void)snprintf(r->dir, sizeof r->dir, "%s", dir);
-    assert_int_equal(batch_init(&r->b, BATCH, &r->e), RC_OK);
-}
-
-static enum rc rig_open_store(struct rig *r)
-{
-    struct store_options o = {.dir = r->dir, .memory_bytes = 8 << 20};
-    return store_open(&r->store, &o, &r->e);
-}
-
-static enum rc rig_open_partition(struct rig *r)
-{
-    assert_int_equal(state_new(&r->st, r->store, &r->options, &r->e), RC_OK);
-    return state_open_partition(r->st, 0, PARTITION, &r->log, &r->p, &r->e);
-}
-
-static void rig_open(struct rig *r)
-{
-    if (r->dir[0] && rig_open_store(r) != RC_OK) fail_msg("%s", r->e.text);
-    if (rig_open_partition(r) != RC_OK) fail_msg("%s", r->e.text);
-}
-
-/* Nothing is written: what a process that dies leaves behind. */
-static void rig_crash(struct rig *r)
-{
-    state_free(r->st);
-    store_close(r->store);
-    r->st = NULL;
-    r->store = NULL;
-}
-
-static void rig_fini(struct rig *r)
-{
-    rig_crash(r);
-    batch_fini(&r->b);
-}
-
-static void rig_forget(struct rig *r, uint32_t i)
-{
-    struct user_state *old = r->b.users[i];
-    struct user_state *fresh = state_forget(r->st, old, r->b.records[i].offset,
-                                            r->b.events[i].stream_ms);
-    for (uint32_t k = i; k < r->b.count; k++)
-        if (r->b.users[k] == old) r->b.users[k] = fresh;
-}
-
-/* The newest time of good events before an offset. Every event is at most
- * four seconds late and one comes a second, so the last few tell. */
-static int64_t newest_before(struct rig *r, int64_t offset)
-{
-    int64_t newest_ms = INT64_MIN;
-    for (int64_t o = offset > 40 ? offset - 40 : 0; o < offset; o++) {
-        struct event ev;
-        event_of(r, o, 0, &ev);
-        if (ev.bad == BAD_NONE && !ev.forget && ev.time_ms > newest_ms)
-            newest_ms = ev.time_ms;
-    }
-    return newest_ms;
-}
-
-/* Wherever the partition stands, and however it came there. The event that
- * is read next may be counted already: it changes nothing a second time. */
-static void assert_stream(struct rig *r)
-{
-    assert_true(r->p->stream_ms >= newest_before(r, r->p->next));
-    assert_true(r->p->stream_ms <= newest_before(r, r->p->next + 1));
-}
-
-/* Events [p->next, p->next + count) through recall and apply. */
-static void rig_apply(struct rig *r, uint32_t count)
-{
-    float row[FEATURES_MAX];
-    if (!r->jumps) assert_stream(r);
-    batch_reset(&r->b);
-    r->b.count = count;
-    for (uint32_t i = 0; i < count; i++) {
-        r->b.partitions[i] = r->p;
-        r->b.records[i].offset = r->p->next;
-        event_of(r, r->p->next, i, &r->b.events[i]);
-        state_pass(r->p, &r->b.records[i], &r->b.events[i]);
-    }
-    if (state_recall(r->st, &r->b, &r->e) != RC_OK) fail_msg("%s", r->e.text);
-    for (uint32_t i = 0; i < count; i++) {
-        struct user_state *us = r->b.users[i];
-        struct past_event *past = &r->b.events[i].past;
-        int64_t offset = r->b.records[i].offset;
-        if (!us) continue;
-        if (r->b.events[i].forget) {
-            rig_forget(r, i);
-            continue;
-        }
-        if (!history_apply(state_history_shape(r->st), &us->history, offset,
-                           past))
-            continue;
-        (void)windows_apply(state_windows_shape(r->st), us->windows, past, row);
-        state_touched(r->st, us, offset, r->b.events[i].stream_ms);
-    }
-}
-
-static uint32_t batch_to(const struct rig *r, int64_t end)
-{
-    int64_t left = end - r->p->next;
-    return left < BATCH ? (uint32_t)left : BATCH;
-}
-
-static void rig_commit(struct rig *r)
-{
-    state_committed(r->st);
-    r->log.committed = r->p->committed;
-}
-
-/* Up to end, committing after every batch. */
-static void rig_run(struct rig *r, int64_t end, bool checkpoints)
-{
-    while (r->p->next < end) {
-        int64_t until = r->p->next < r->p->committed && r->p->committed < end
-                            ? r->p->committed
-                            : end;
-        rig_apply(r, batch_to(r, until));
-        rig_commit(r);
-        if (checkpoints)
-            assert_int_equal(state_checkpoint(r->st, false, &r->e), RC_OK);
-    }
-}
-
-static void rig_checkpoint_all(struct rig *r)
-{
-    assert_int_equal(state_checkpoint(r->st, true, &r->e), RC_OK);
-}
-
-static uint8_t *row_of(struct rig *r, uint32_t user, size_t *size)
-{
-    char name[32];
-    struct user_state *us;
-    uint8_t *bytes;
-    const struct history_shape *hs = state_history_shape(r->st);
-    const struct windows_shape *ws = state_windows_shape(r->st);
-    (void)snprintf(name, sizeof name, "user-%u", user);
-    if (state_peek(r->st, r->p, slice_str(name), &us, &r->e) != RC_OK)
-        fail_msg("%s", r->e.text);
-    *size = 0;
-    if (!us) return NULL;
-    *size = user_row_encoded_size(hs, ws, &us->history, us->windows);
-    bytes = malloc(*size);
-    assert_non_null(bytes);
-    (void)user_row_encode(hs, ws, slice_str(name), &us->history, us->windows,
-                          bytes);
-    return bytes;
-}
-
-/* Every user's row is what one fold of the log [0, end) in memory makes. */
-static void assert_folded(struct rig *r, int64_t end)
-{
-    struct rig whole;
-    rig_init(&whole, NULL);
-    whole.users = r->users;
-    whole.forgets = r->forgets;
-    rig_open(&whole);
-    rig_run(&whole, end, false);
-    assert_int_equal(r->p->next, end);
-    for (uint32_t user = 0; user < r->users; user++) {
-        size_t size, expected_size;
-        uint8_t *row = row_of(r, user, &size);
-        uint8_t *expected = row_of(&whole, user, &expected_size);
-        assert_int_equal(size, expected_size);
-        if (size) assert_memory_equal(row, expected, size);
-        free(row);
-        free(expected);
-    }
-    rig_fini(&whole);
-}
-
-static void shell(const char *format, const char *a, const char *b)
-{
-    char command[800];
-    (void)snprintf(command, sizeof command, format, a, b);
-    assert_int_equal(system(command), 0);
-}
-
-static int make_dir(void **state)
-{
-    /* In memory where there is such a folder: syncing costs nothing there. */
-    char *dir = strdup(access("/dev/shm", W_OK) == 0
-                           ? "/dev/shm/millrace-test-state-XXXXXX"
-                           : "/tmp/millrace-test-state-XXXXXX");
-    *state = dir;
-    return dir && mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state)
-{
-    shell("rm -rf '%s' '%s-copy'", *state, *state);
-    free(*state);
-    return 0;
-}
-
-static void assert_stops(enum rc rc, struct rig *r, const char *words)
-{
-    assert_int_equal(rc, RC_STOP);
-    if (!strstr(r->e.text, words))
-        fail_msg("'%s' is not in: %s", words, r->e.text);
-}
-
-static void assert_refused(struct rig *r, const char *words)
-{
-    rig_crash(r);
-    assert_int_equal(rig_open_store(r), RC_OK);
-    assert_stops(rig_open_partition(r), r, words);
-    assert_non_null(strstr(r->e.text, "millrace reset"));
-}
-
 /* --- writing behind ---------------------------------------------------- */
 
 /* A crash at any point: the copy of the folder folds to the same bytes, and
@@ -328,8 +47,8 @@ static void crash_anywhere(void **state, bool forgets)
     for (int crash = 0; crash < 8; crash++) {
         rig_run(&r, 150 + 200 * crash, true);
         rig_apply(&r, 17); /* under way: not committed */
-        shell("rm -rf '%s'%.0s", copy, "");
-        shell("cp -r '%s' '%s'", *state, copy);
+        rig_shell("rm -rf '%s'%.0s", copy, "");
+        rig_shell("cp -r '%s' '%s'", *state, copy);
         rig_init(&after, copy);
         after.log = r.log;
         after.forgets = forgets;
@@ -337,7 +56,7 @@ static void crash_anywhere(void **state, bool forgets)
         assert_true(after.p->next <= after.p->committed);
         assert_int_equal(after.p->committed, r.p->committed);
         rig_run(&after, 1800, true);
-        assert_folded(&after, 1800);
+        rig_folded(&after, 1800);
         rig_fini(&after);
         rig_commit(&r);
     }
@@ -366,7 +85,7 @@ static void test_applying_twice_does_nothing(void **state)
     r.p->next = 0; /* the whole log once more */
     rig_run(&r, 500, false);
     assert_int_equal(state_stats(r.st).dirty_rows, 0);
-    assert_folded(&r, 500);
+    rig_folded(&r, 500);
     rig_fini(&r);
 }
 
@@ -430,7 +149,7 @@ static void test_rewind(void **state)
         assert_true(r.p->next >= r.p->checkpoint);
         rig_run(&r, 300 + 100 * (i + 1), true);
     }
-    assert_folded(&r, 800);
+    rig_folded(&r, 800);
     rig_fini(&r);
 }
 
@@ -445,7 +164,7 @@ static void test_rewind_of_the_newest_time(void **state)
     rig_apply(&r, 17);
     state_rewind(r.st);
     assert_int_equal(r.p->next, 200);
-    assert_stream(&r);
+    rig_assert_stream(&r);
     rig_fini(&r);
 }
 
@@ -460,7 +179,7 @@ static void test_rewind_without_a_store(void **state)
     state_rewind(r.st);
     assert_true(r.p->next <= 1); /* offset 0 may be a bad event */
     rig_run(&r, 400, true);
-    assert_folded(&r, 400);
+    rig_folded(&r, 400);
     rig_fini(&r);
 }
 
@@ -484,7 +203,7 @@ static void apply_of(struct rig *r, const char *user, uint32_t count,
     for (uint32_t i = 0; i < count; i++) {
         r->b.partitions[i] = r->p;
         r->b.records[i].offset = r->p->next;
-        event_of(r, r->p->next, i, &r->b.events[i]);
+        rig_event(r, r->p->next, i, &r->b.events[i]);
         r->b.events[i].user = slice_str(user);
         r->b.events[i].bad = BAD_NONE;
         r->b.events[i].forget = forget && i == count - 1;
@@ -658,7 +377,7 @@ static void test_cache_is_bounded(void **state)
     assert_true(s.evictions_total > 1000);
     assert_true(s.misses_total > 4000);
     assert_true(s.cache_bytes <= r.options.cache_bytes + (BATCH * 4096));
-    assert_folded(&r, 20000);
+    rig_folded(&r, 20000);
     rig_fini(&r);
 }
 
@@ -745,9 +464,9 @@ static void test_a_store_that_leads_is_refused(void **state)
     rig_run(&r, 200, true);
     rig_checkpoint_all(&r);
     r.log.committed = 199;
-    assert_refused(&r, "leads the log");
+    rig_refused(&r, "leads the log");
     r.log.committed = -1;
-    assert_refused(&r, "no committed offset");
+    rig_refused(&r, "no committed offset");
     r.log.committed = 200;
     rig_crash(&r);
     rig_open(&r);
@@ -764,19 +483,19 @@ static void test_offsets_out_of_order_are_refused(void **state)
     rig_checkpoint_all(&r);
     rig_run(&r, 300, false);
     r.log.log_start = 201; /* the checkpoint is at 200 */
-    assert_refused(&r, "retention was faster");
+    rig_refused(&r, "retention was faster");
     r.log.log_start = 301;
-    assert_refused(&r, "lost to retention");
+    rig_refused(&r, "lost to retention");
     r.log.log_start = 0;
     r.log.log_end = 299;
-    assert_refused(&r, "made anew");
+    rig_refused(&r, "made anew");
     r.log.log_end = 300;
     rig_crash(&r);
     rig_open(&r);
     assert_int_equal(r.p->next, 200);
     assert_int_equal(r.p->committed, 300);
     rig_run(&r, 400, true);
-    assert_folded(&r, 400);
+    rig_folded(&r, 400);
     rig_fini(&r);
 }
 
@@ -788,16 +507,16 @@ static void test_another_cluster_topic_or_shape_is_refused(void **state)
     rig_run(&r, 100, false);
     rig_checkpoint_all(&r);
     r.log.cluster_id = "cluster-2";
-    assert_refused(&r, "cluster-2");
+    rig_refused(&r, "cluster-2");
     r.log.cluster_id = "cluster-1";
     r.log.partitions = 9;
-    assert_refused(&r, "now it has 9");
+    rig_refused(&r, "now it has 9");
     r.log.partitions = 8;
     r.options.history.events_max = 17;
-    assert_refused(&r, "history.events=17");
+    rig_refused(&r, "history.events=17");
     r.options.history.events_max = 16;
     r.options.windows.length_ms[1] = 500000;
-    assert_refused(&r, "other options");
+    rig_refused(&r, "other options");
     rig_fini(&r);
 }
 
@@ -811,11 +530,11 @@ static void test_no_record_but_a_commit(void **state)
     assert_int_equal(r.p->next, 0);
     assert_int_equal(r.p->committed, 150);
     rig_run(&r, 200, true);
-    assert_folded(&r, 200);
+    rig_folded(&r, 200);
     rig_crash(&r);
-    shell("rm -rf '%s/rocksdb' '%s/instance'", *state, *state);
+    rig_shell("rm -rf '%s/rocksdb' '%s/instance'", *state, *state);
     r.log.log_start = 1;
-    assert_refused(&r, "this host has none");
+    rig_refused(&r, "this host has none");
     rig_fini(&r);
 }
 
@@ -839,7 +558,7 @@ static void test_revoked_and_lost(void **state)
     assert_int_equal(r.p->next, 100);
     assert_int_equal(r.p->committed, 200);
     rig_run(&r, 250, false);
-    assert_folded(&r, 250);
+    rig_folded(&r, 250);
     rig_fini(&r);
 }
 
@@ -876,8 +595,8 @@ static void test_a_state_begun_at_an_offset(void **state)
     rig_checkpoint_all(&r);
     rig_crash(&r);
     assert_int_equal(rig_open_store(&r), RC_OK);
-    assert_stops(store_begin_at(r.store, "users/events/3", 8, 70, &r.e), &r,
-                 "there already");
+    rig_stops(store_begin_at(r.store, "users/events/3", 8, 70, &r.e), &r,
+              "there already");
     assert_int_equal(
         store_drop_topic(r.store, "users", "event", &dropped, &r.e), RC_OK);
     assert_int_equal(dropped, 0); /* another topic */
@@ -897,236 +616,14 @@ static void test_a_state_begun_at_an_offset(void **state)
     rig_open(&r);
     assert_int_equal(r.p->next, 200);
     r.log.cluster_id = "cluster-2"; /* its first owner has said whose it is */
-    assert_refused(&r, "cluster-2");
-    rig_fini(&r);
-}
-
-/* --- damage ------------------------------------------------------------ */
-
-/* Puts a row into the store as only a bug or a bad disk would. */
-static void plant(struct rig *r, const char *user, struct slice row)
-{
-    struct family *f;
-    struct family_meta meta;
-    struct store_writes *w = store_writes_new();
-    bool found;
-    rig_crash(r);
-    assert_int_equal(rig_open_store(r), RC_OK);
-    assert_int_equal(
-        store_acquire(r->store, "users/events/3", &f, &meta, &found, &r->e),
-        RC_OK);
-    assert_true(found);
-    store_writes_row(w, f, slice_str(user), row);
-    assert_int_equal(store_write(r->store, w, f, &meta, &r->e), RC_OK);
-    store_writes_free(w);
-    store_release(r->store, f);
-    assert_int_equal(rig_open_partition(r), RC_OK);
-}
-
-static enum rc peek(struct rig *r, const char *user)
-{
-    struct user_state *us;
-    return state_peek(r->st, r->p, slice_str(user), &us, &r->e);
-}
-
-static void test_a_damaged_row_is_refused(void **state)
-{
-    struct rig r;
-    size_t size;
-    uint8_t *row;
-    rig_init(&r, *state);
-    rig_open(&r);
-    rig_run(&r, 300, false);
-    rig_checkpoint_all(&r);
-    row = row_of(&r, 1, &size);
-    assert_non_null(row);
-    for (size_t i = 0; i < size; i += 13) {
-        row[i] ^= 0x10;
-        plant(&r, "user-1", slice_of(row, size));
-        assert_stops(peek(&r, "user-1"), &r, "user-1");
-        assert_non_null(strstr(r.e.text, "millrace reset"));
-        row[i] ^= 0x10;
-    }
-    plant(&r, "user-1", slice_of(row, size - 1));
-    assert_stops(peek(&r, "user-1"), &r, "checksum");
-    plant(&r, "user-1", slice_of(row, 3));
-    assert_stops(peek(&r, "user-1"), &r, "no row");
-    plant(&r, "user-2", slice_of(row, size)); /* under another's key */
-    assert_stops(peek(&r, "user-2"), &r, "checksum");
-    assert_stops(peek(&r, "user-2"), &r, "checksum"); /* and it stays so */
-    assert_int_equal(peek(&r, "user-0"), RC_OK);
-    plant(&r, "user-1", slice_of(row, size));
-    assert_int_equal(peek(&r, "user-1"), RC_OK);
-    free(row);
-    rig_fini(&r);
-}
-
-/* A row that holds an event which the store says is not in it. */
-static void test_a_row_ahead_of_its_store_is_refused(void **state)
-{
-    struct rig r, ahead;
-    size_t size;
-    uint8_t *row;
-    rig_init(&r, *state);
-    rig_open(&r);
-    rig_run(&r, 100, false);
-    rig_checkpoint_all(&r);
-    rig_init(&ahead, NULL);
-    rig_open(&ahead);
-    rig_run(&ahead, 500, false);
-    row = row_of(&ahead, 0, &size);
-    plant(&r, "user-0", slice_of(row, size));
-    assert_stops(peek(&r, "user-0"), &r, "ends before 100");
-    free(row);
-    rig_fini(&ahead);
-    rig_fini(&r);
-}
-
-/* Rows that an earlier build stored are read for ever. */
-static void test_golden_bytes(void **state)
-{
-    struct slice golden;
-    struct rig r;
-    size_t size;
-    uint8_t *row;
-    rig_init(&r, *state);
-    rig_open(&r);
-    rig_run(&r, 700, false);
-    rig_checkpoint_all(&r);
-    row = row_of(&r, 1, &size);
-    golden = golden_bytes("user_row_v1.bin", slice_of(row, size));
-    assert_true(slice_equal(golden, slice_of(row, size)));
-    plant(&r, "user-1", golden);
-    assert_int_equal(peek(&r, "user-1"), RC_OK);
-    free((void *)(uintptr_t)golden.ptr);
-    free(row);
-    rig_fini(&r);
-}
-
-/* --- the store --------------------------------------------------------- */
-
-static void test_one_process_per_folder(void **state)
-{
-    struct rig r, other;
-    rig_init(&r, *state);
-    rig_init(&other, *state);
-    rig_open(&r);
-    assert_stops(rig_open_store(&other), &other, "another process uses it");
-    assert_non_null(strstr(other.e.text, "own state.dir"));
-    rig_fini(&other);
-    rig_fini(&r);
-}
-
-static void test_the_instance_id_stays(void **state)
-{
-    struct rig r;
-    char id[64];
-    rig_init(&r, *state);
-    rig_open(&r);
-    (void)snprintf(id, sizeof id, "%s", store_instance(r.store));
-    assert_int_equal(strlen(id), 12);
-    rig_crash(&r);
-    rig_open(&r);
-    assert_string_equal(store_instance(r.store), id);
-    rig_crash(&r);
-    shell("printf abc > '%s/instance'%.0s", *state, "");
-    assert_stops(rig_open_store(&r), &r, "cut short");
-    rig_fini(&r);
-}
-
-struct seen {
-    uint32_t families, rows;
-};
-
-static enum rc see_family(void *user, const char *name,
-                          const struct family_meta *meta, bool found,
-                          struct err *e)
-{
-    struct seen *s = user;
-    (void)e;
-    assert_string_equal(name, "users/events/3");
-    assert_true(found);
-    assert_string_equal(meta->cluster_id, "cluster-1");
-    s->families++;
-    return RC_OK;
-}
-
-static enum rc see_row(void *user, struct slice key, struct slice row,
-                       struct err *e)
-{
-    struct seen *s = user;
-    s->rows++;
-    return user_row_verify(key, row, e);
-}
-
-/* A reader beside the running process sees what has been written. */
-static void test_read_only_beside_a_writer(void **state)
-{
-    struct store_options o = {
-        .dir = *state, .memory_bytes = 4 << 20, .read_only = true};
-    struct store *reader;
-    struct seen s = {0};
-    struct rig r;
-    uint8_t *row;
-    size_t size;
-    rig_init(&r, *state);
-    assert_stops(store_open(&reader, &o, &r.e), &r, "no store");
-    rig_open(&r);
-    rig_run(&r, 300, false);
-    rig_checkpoint_all(&r);
-    assert_int_equal(store_open(&reader, &o, &r.e), RC_OK);
-    assert_string_equal(store_instance(reader), store_instance(r.store));
-    assert_int_equal(store_each_family(reader, see_family, &s, &r.e), RC_OK);
-    assert_int_equal(s.families, 1);
-    assert_int_equal(
-        store_each_row(reader, "users/events/3", see_row, &s, &r.e), RC_OK);
-    assert_int_equal(s.rows, state_stats(r.st).rows);
-    assert_int_equal(store_find_row(reader, "users/events/3",
-                                    slice_str("user-0"), &row, &size, &r.e),
-                     RC_OK);
-    assert_int_equal(
-        user_row_verify(slice_str("user-0"), slice_of(row, size), &r.e), RC_OK);
-    free(row);
-    assert_int_equal(store_find_row(reader, "users/events/3", slice_str("none"),
-                                    &row, &size, &r.e),
-                     RC_OK);
-    assert_null(row);
-    store_close(reader);
-    rig_fini(&r);
-}
-
-/* state.keep: what nobody has owned for that long is dropped, and only that. */
-static void test_unowned_families_are_dropped(void **state)
-{
-    struct store_options o = {
-        .dir = *state, .memory_bytes = 4 << 20, .keep_ms = 1};
-    struct rig r;
-    rig_init(&r, *state);
-    rig_open(&r);
-    rig_run(&r, 100, false);
-    assert_int_equal(state_close_partition(r.st, r.p, true, &r.e), RC_OK);
-    rig_crash(&r);
-    (void)usleep(5000);
-    rig_open(&r); /* keep is 0: for ever */
-    assert_int_equal(r.p->next, 100);
-    rig_crash(&r); /* died as the owner: counts from the next start */
-    (void)usleep(5000);
-    assert_int_equal(store_open(&r.store, &o, &r.e), RC_OK);
-    assert_int_equal(rig_open_partition(&r), RC_OK);
-    assert_int_equal(r.p->next, 100);
-    assert_int_equal(state_close_partition(r.st, r.p, true, &r.e), RC_OK);
-    rig_crash(&r);
-    (void)usleep(5000);
-    assert_int_equal(store_open(&r.store, &o, &r.e), RC_OK);
-    assert_int_equal(rig_open_partition(&r), RC_OK);
-    assert_int_equal(r.p->next, 0); /* folds the whole log again */
+    rig_refused(&r, "cluster-2");
     rig_fini(&r);
 }
 
 int main(void)
 {
 #define TEST(function)                                                         \
-    cmocka_unit_test_setup_teardown(function, make_dir, remove_dir)
+    cmocka_unit_test_setup_teardown(function, rig_make_dir, rig_remove_dir)
     const struct CMUnitTest tests[] = {
         TEST(test_a_crash_anywhere_folds_to_the_same),
         TEST(test_applying_twice_does_nothing),
@@ -1152,13 +649,6 @@ int main(void)
         TEST(test_revoked_and_lost),
         TEST(test_one_owner_at_a_time),
         TEST(test_a_state_begun_at_an_offset),
-        TEST(test_a_damaged_row_is_refused),
-        TEST(test_a_row_ahead_of_its_store_is_refused),
-        TEST(test_golden_bytes),
-        TEST(test_one_process_per_folder),
-        TEST(test_the_instance_id_stays),
-        TEST(test_read_only_beside_a_writer),
-        TEST(test_unowned_families_are_dropped),
     };
     return cmocka_run_group_tests_name("state", tests, NULL, NULL);
 }
