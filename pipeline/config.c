@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "config_value.h"
+#include "registry_http.h"
 
 enum { FILE_BYTES_MAX = 1048576, ORIGIN_BYTES = 512, ENV_NAME_BYTES = 160 };
 
@@ -345,6 +346,33 @@ static void check_token(struct loader *l)
         }
 }
 
+static void check_registry(struct loader *l)
+{
+    const struct config *c = l->c;
+    const struct property *from = c->origins;
+    struct err e;
+    for (uint32_t i = 0; i < c->registry_url.count; i++)
+        if (registry_http_check_url(c->registry_url.at[i], &e) != RC_OK)
+            fault(l, "%s: registry.url: %s", from[OPTION_registry_url].origin,
+                  e.text);
+    if (c->registry_url.count > 0 && !*c->schemas_dir)
+        fault(l,
+              "%s: registry.url needs schemas.dir, the folder where its "
+              "schemas are kept for a restart without it",
+              from[OPTION_registry_url].origin);
+    if (c->registry_register && c->registry_url.count == 0)
+        fault(l, "%s: registry.register needs registry.url",
+              from[OPTION_registry_register].origin);
+    if (!*c->registry_certificate != !*c->registry_key)
+        fault(l, "%s: registry.certificate and registry.key go together",
+              from[*c->registry_key ? OPTION_registry_key
+                                    : OPTION_registry_certificate]
+                  .origin);
+    if (*c->registry_password && !*c->registry_user)
+        fault(l, "%s: registry.password needs registry.user",
+              from[OPTION_registry_password].origin);
+}
+
 /* What no single value shows. */
 static void check_together(struct loader *l)
 {
@@ -359,6 +387,7 @@ static void check_together(struct loader *l)
         fault(l, "%s: role.user is empty; every event needs a user",
               c->origins[OPTION_role_user].origin);
     check_token(l);
+    check_registry(l);
 }
 
 /* -------------------------------------------------------------- loading */

@@ -46,7 +46,7 @@ enum rc outputs_parse_schemas(struct schema *out[OUTPUTS], struct err *e)
 
 enum rc outputs_new(struct outputs **out, const struct config *c,
                     const struct model *model, const char *topic,
-                    uint32_t ignores, struct err *e)
+                    uint32_t ignores, const uint32_t *schema_ids, struct err *e)
 {
     struct outputs *o = calloc(1, sizeof *o);
     size_t list_bytes = (size_t)c->recommend_items * (64 + FIXED_BYTES);
@@ -57,6 +57,7 @@ enum rc outputs_new(struct outputs **out, const struct config *c,
     o->framed = c->output_format == OUTPUT_CONFLUENT;
     o->schema_ids[OUTPUT_FRAUD] = c->output_fraud_schema_id;
     o->schema_ids[OUTPUT_RECOMMENDATIONS] = c->output_recommendations_schema_id;
+    if (schema_ids) memcpy(o->schema_ids, schema_ids, sizeof o->schema_ids);
     if (model) {
         o->model_hash = model_info(model)->hash;
         o->family = model_info(model)->family;

@@ -36,10 +36,12 @@ enum { DEAD_LETTER_HEADERS = 5 }; /* they come first */
 #define REPEATED_HEADER "millrace.repeated"
 
 struct outputs;
-/* model NULL: only dead letters. topic is lent. ignores: as in struct sink. */
+/* model NULL: only dead letters. topic is lent. ignores: as in struct sink.
+ * schema_ids: of each output; NULL: as configured. */
 enum rc outputs_new(struct outputs **out, const struct config *c,
                     const struct model *model, const char *topic,
-                    uint32_t ignores, struct err *e) MUST_USE;
+                    uint32_t ignores, const uint32_t *schema_ids,
+                    struct err *e) MUST_USE;
 void outputs_free(struct outputs *o);
 
 /* The schema of each output, NULL for dead letters, which have none. The

@@ -213,15 +213,24 @@ static int64_t retry_after_ms(const struct registry_http *h)
     return seconds > 0 ? (int64_t)seconds * 1000 : 0;
 }
 
+/* A URL out of ${file:} or ${env:} is not printed. */
+static const char *shown(const struct registry_http *h, uint32_t at)
+{
+    const struct property *from = h->config->origins;
+    if (from && from[OPTION_registry_url].secret) return "********";
+    return h->config->registry_url.at[at];
+}
+
 /* One URL, one try. */
-static enum rc ask(struct registry_http *h, const char *url, const char *path,
+static enum rc ask(struct registry_http *h, uint32_t at, const char *path,
                    const char *body, struct http_answer *out, int64_t *retry_ms,
                    struct err *e)
 {
     char whole[URL_BYTES];
+    const char *url = shown(h, at);
     CURLcode code;
     *out = (struct http_answer){.url = url};
-    if (!join(url, path, whole))
+    if (!join(h->config->registry_url.at[at], path, whole))
         return ERR(e, RC_AGAIN, "registry %s: the URL is too long", url);
     code = send_request(h, whole, body);
     if (h->too_large)
@@ -249,7 +258,7 @@ enum rc registry_http_request(struct registry_http *h, const char *path,
         int64_t wait_ms = 0;
         if (atomic_load(&h->stopped))
             return ERR(e, RC_AGAIN, "registry: stopped");
-        rc = ask(h, urls->at[at], path, body, out, &wait_ms, e);
+        rc = ask(h, at, path, body, out, &wait_ms, e);
         if (wait_ms < least_ms) least_ms = wait_ms;
         if (rc == RC_OK) h->last = at;
     }
@@ -273,8 +282,8 @@ enum rc registry_http_check_url(const char *url, struct err *e)
     else if (!scheme ||
              (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0))
         rc = ERR(e, RC_STOP,
-                 "'%.256s' is no http:// or https:// URL of a schema registry",
-                 url);
+                 "not a URL of a schema registry, as http://HOST:PORT or "
+                 "https://HOST:PORT");
     curl_free(scheme);
     curl_free(user);
     curl_url_cleanup(parts);

@@ -19,7 +19,7 @@ struct registry_http;
 struct http_answer {
     long status;
     struct slice body; /* until the next request */
-    const char *url;   /* which of registry.url it was */
+    const char *url;   /* which of registry.url it was, as it may be printed */
 };
 
 /* c: lent until close. */
@@ -37,7 +37,8 @@ enum rc registry_http_request(struct registry_http *h, const char *path,
 /* Ends a request that is under way, and all to come. */
 void registry_http_stop(struct registry_http *h);
 
-/* RC_STOP, with what to do, if url cannot be used as one of registry.url. */
+/* RC_STOP, with what to do, if url cannot be one of registry.url. The text
+ * does not hold it, since it may hold a password. */
 enum rc registry_http_check_url(const char *url, struct err *e) MUST_USE;
 
 #endif

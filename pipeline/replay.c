@@ -5,6 +5,7 @@
 
 #include "container.h"
 #include "outputs.h"
+#include "registry_outputs.h"
 #include "sink_file.h"
 #include "sink_topic.h"
 #include "source_file.h"
@@ -30,7 +31,8 @@ struct runner {
 struct replay {
     struct replay_options o;
     struct schema *schemas[OUTPUTS];
-    struct runner *runners; /* (o.workers) */
+    uint32_t schema_ids[OUTPUTS]; /* those of the run, for --verify */
+    struct runner *runners;       /* (o.workers) */
     struct watch *watches[REPLAY_WORKERS_MAX];
     const char *paths[OUTPUTS]; /* whole files; NULL: not written */
     uint64_t input_total;
@@ -182,6 +184,7 @@ static enum rc open_runner(struct replay *r, uint32_t index, struct err *e)
     struct worker_options o = {
         .config = c,
         .model = r->o.model,
+        .schema_ids = r->schema_ids,
         .context_bytes_max = c->model_cache / r->o.workers,
         .cache_bytes = c->state_cache / r->o.workers,
         .finite = true,
@@ -215,6 +218,7 @@ static enum rc open_all(struct replay *r, struct err *e)
     r->paths[OUTPUT_FRAUD] = r->o.fraud_path;
     r->paths[OUTPUT_RECOMMENDATIONS] = r->o.recommendations_path;
     TRY(outputs_parse_schemas(r->schemas, e));
+    TRY(registry_output_ids(r->o.config, r->schema_ids, e));
     name_parts(r);
     for (uint32_t i = 0; i < r->o.workers; i++)
         TRY(open_runner(r, i, e));

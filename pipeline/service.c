@@ -10,6 +10,7 @@
 #include "framing.h"
 #include "log.h"
 #include "model.h"
+#include "registry_outputs.h"
 #include "sink_kafka.h"
 #include "source_kafka.h"
 #include "store.h"
@@ -41,7 +42,8 @@ struct service {
     const struct config *config;
     struct schema *reader;
     struct registry *registry; /* NULL: records name no schema */
-    struct model *model;       /* NULL: state and dead letters only */
+    uint32_t schema_ids[OUTPUTS];
+    struct model *model; /* NULL: state and dead letters only */
     struct store *store;
     struct metrics *metrics;
     struct admin *admin; /* NULL: admin.listen is empty */
@@ -104,6 +106,7 @@ static enum rc open_worker(struct seat *at, struct err *e)
         .sink = at->sink,
         .mapping = at->mapping,
         .topic = c->input_topic,
+        .schema_ids = s->schema_ids,
         .context_bytes_max = c->model_cache / s->workers,
         .cache_bytes = c->state_cache / s->workers,
         .share_count = 1,
@@ -212,6 +215,7 @@ static enum rc open_parts(struct service *s, struct err *e)
     TRY(schema_read(&s->reader, c->input_schema, e));
     if (framing_names_schemas(c))
         TRY(registry_open(&s->registry, c, s->reader, e));
+    TRY(registry_output_ids(c, s->schema_ids, e));
     if (*c->model_dir) TRY(model_open(&s->model, c->model_dir, e));
     TRY(store_open(&s->store, &store, e));
     TRY(metrics_new(&s->metrics, s->workers, e));

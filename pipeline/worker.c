@@ -604,7 +604,7 @@ enum rc worker_new(struct worker **out, const struct worker_options *o,
     if (rc == RC_OK) rc = take_stage(w, e);
     if (rc == RC_OK)
         rc = outputs_new(&w->outputs, c, o->model, o->topic, o->sink->ignores,
-                         e);
+                         o->schema_ids, e);
     if (rc != RC_OK) {
         worker_free(w);
         return rc;

@@ -42,6 +42,8 @@ struct worker_options {
     struct mapping *mapping;   /* lent until worker_free */
     const char *topic;         /* names the store's column families, and
                                   stands in outputs as their source */
+    /* Of each output; NULL: as configured. */
+    const uint32_t *schema_ids;
     size_t context_bytes_max;  /* this worker's share of model.cache */
     size_t cache_bytes;        /* this worker's share of state.cache */
     bool finite;               /* a replay: poll does not wait */

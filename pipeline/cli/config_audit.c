@@ -70,10 +70,10 @@ static bool check_path(struct audit *a, enum config_index option, mode_t kind)
     return true;
 }
 
-/* state.dir is made when needed: then its parent must let us. */
-static void check_state_dir(struct audit *a)
+/* A folder that is made when needed: then its parent must let us. */
+static void check_folder(struct audit *a, enum config_index option)
 {
-    const struct property *p = property_of(a, OPTION_state_dir);
+    const struct property *p = property_of(a, option);
     char *parent, *slash;
     struct stat at;
 
@@ -90,6 +90,40 @@ static void check_state_dir(struct audit *a)
     if (access(slash ? parent : ".", W_OK | X_OK) != 0)
         fault(a, p, "%s cannot be made: %s", p->value, strerror(errno));
     free(parent);
+}
+
+/* -------------------------------------------------------------- registry */
+
+static void check_registry(struct audit *a)
+{
+    const struct config *c = a->c;
+    bool plain = false;
+
+    for (uint32_t i = 0; i < c->registry_url.count; i++)
+        plain = plain || strncasecmp(c->registry_url.at[i], "http:", 5) == 0;
+    (void)check_path(a, OPTION_registry_ca, S_IFREG);
+    (void)check_path(a, OPTION_registry_certificate, S_IFREG);
+    (void)check_path(a, OPTION_registry_key, S_IFREG);
+    if (plain && *c->registry_password)
+        note(a, "registry.password goes to an http:// URL for all to read; "
+                "take https://");
+    if (c->registry_url.count == 0 && (*c->registry_user || *c->registry_ca))
+        note(a, "registry.url is not set: no registry is asked");
+    if (c->registry_url.count > 0 && c->input_format == FORMAT_PLAIN &&
+        !c->registry_register)
+        note(a, "input.format = plain: messages name no schema that "
+                "registry.url could give");
+    if (c->registry_register && c->output_format == OUTPUT_PLAIN)
+        note(a, "output.format = plain: registry.register does nothing");
+}
+
+/* schemas.dir: read, and with a registry written. */
+static void check_schemas_dir(struct audit *a)
+{
+    if (a->c->registry_url.count > 0)
+        check_folder(a, OPTION_schemas_dir);
+    else
+        (void)check_path(a, OPTION_schemas_dir, S_IFDIR);
 }
 
 /* ----------------------------------------------------------------- kafka */
@@ -223,12 +257,13 @@ uint32_t config_audit(const struct config *c, config_fault_fn *report,
     uint32_t fields = 0;
     bool mapped = false;
 
-    (void)check_path(&a, OPTION_schemas_dir, S_IFDIR);
+    check_schemas_dir(&a);
+    check_registry(&a);
     if (check_path(&a, OPTION_input_schema, S_IFREG))
         mapped = check_mapping(&a, &fields);
     if (check_path(&a, OPTION_model_dir, S_IFDIR))
         check_model(&a, mapped, fields);
-    check_state_dir(&a);
+    check_folder(&a, OPTION_state_dir);
     check_kafka(&a);
     check_environment(&a);
     check_live(&a);

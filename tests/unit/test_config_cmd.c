@@ -81,6 +81,17 @@ static void test_check_finds(void **state)
         {"--set state.dir=/dev/null", "not a folder that can be written"},
         {"--set state.dir=/nowhere/x/y",
          "state.dir: /nowhere/x/y cannot be made"},
+        {"--set registry.url=ftp://a --set schemas.dir=/tmp", "http://HOST"},
+        {"--set registry.url=http://a,b --set schemas.dir=/tmp", "http://HOST"},
+        {"--set registry.url=http://ann:hunter2@a --set schemas.dir=/tmp",
+         "registry.user and registry.password"},
+        {"--set registry.url=http://a", "registry.url needs schemas.dir"},
+        {"--set registry.url=http://a --set schemas.dir=/nowhere/x",
+         "schemas.dir: /nowhere/x cannot be made"},
+        {"--set registry.register=true", "registry.register needs registry.u"},
+        {"--set registry.key=/dev/null", "registry.key go together"},
+        {"--set registry.ca=/nowhere/ca", "registry.ca: cannot find"},
+        {"--set registry.password=a", "needs registry.user"},
         {"--set kafka.nonsense=1", "kafka.nonsense: librdkafka refuses"},
         {"--set kafka.session.timeout.ms=abc", "librdkafka refuses"},
         {"--set kafka.consumer.fetch.min.bytes=-5", "librdkafka refuses"},
@@ -208,6 +219,10 @@ static void test_print_masks_secrets(void **state)
         "check --set workers=${env:TEST_SIDE}",
         "check --set state.dir=/nowhere/${env:TEST_SIDE}/x",
         "check --set model.dir=/nowhere/${env:TEST_SIDE}",
+        "print --set registry.user=ann --set registry.password=hunter2",
+        "print --set registry.user=ann --set "
+        "registry.password=${env:TEST_SIDE}",
+        "print --set registry.key.password=hunter2",
     };
     (void)state;
     assert_int_equal(setenv("TEST_SIDE", "hunter2", 1), 0);

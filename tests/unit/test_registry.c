@@ -17,6 +17,7 @@
 
 #include "log.h"
 #include "registry.h"
+#include "registry_outputs.h"
 #include "schema_canonical.h"
 #include "schema_dir.h"
 #include "server.h"
@@ -463,6 +464,61 @@ static void test_tls(void **state)
     tls_remove(folder);
 }
 
+/* --- the ids of outputs ------------------------------------------------- */
+
+static void ids_of(struct fixture *f, const char *more, enum rc rc,
+                   uint32_t ids[OUTPUTS])
+{
+    char url[96], dir[96];
+    const char *const sets[] = {url,
+                                dir,
+                                "registry.register=true",
+                                "registry.timeout=100ms",
+                                "output.fraud.topic=scores",
+                                more};
+    struct config *c;
+    (void)snprintf(url, sizeof url, "registry.url=%s", f->urls[0]);
+    (void)snprintf(dir, sizeof dir, "schemas.dir=%s", f->dir);
+    if (config_load(&c, NULL, sets, 6, &g_e) != RC_OK) fail_msg("%s", g_e.text);
+    assert_int_equal(registry_output_ids(c, ids, &g_e), rc);
+    config_free(c);
+}
+
+static void test_output_ids(void **state)
+{
+    static const char NONE[] = "output.recommendations.topic=";
+    static const char SET[] = "output.fraud.schema.id=55";
+    uint32_t ids[OUTPUTS];
+    struct fixture f;
+    (void)state;
+    fixture_open(&f, NULL);
+    /* No registry, nothing from before, and no id set. */
+    server_mode(f.server, SERVE_500);
+    ids_of(&f, NONE, RC_STOP, ids);
+    assert_non_null(strstr(g_e.text, "output.fraud.schema.id is not set"));
+    ids_of(&f, SET, RC_OK, ids);
+    assert_int_equal(ids[OUTPUT_FRAUD], 55);
+    /* It says, and what it says is kept. */
+    server_mode(f.server, SERVE_WELL);
+    server_route(f.server, "POST /subjects/scores-value/versions", 200,
+                 "{\"id\":31}");
+    for (int i = 0; i < 2; i++) {
+        ids_of(&f, SET, RC_OK, ids);
+        assert_int_equal(ids[OUTPUT_FRAUD], 31);
+        assert_int_equal(ids[OUTPUT_RECOMMENDATIONS], 2); /* has no topic */
+        server_mode(f.server, SERVE_HANG);
+    }
+    assert_non_null(strstr(server_last(f.server), "FraudScore"));
+    assert_non_null(strstr(server_last(f.server), "{\"schema\":\"{"));
+    /* It refuses: nobody could read what was written. */
+    server_mode(f.server, SERVE_WELL);
+    server_route(f.server, "POST /subjects/scores-value/versions", 409,
+                 "{\"error_code\":409,\"message\":\"incompatible\"}");
+    ids_of(&f, SET, RC_STOP, ids);
+    assert_non_null(strstr(g_e.text, "refuses the schema: incompatible"));
+    fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -480,6 +536,7 @@ int main(void)
         cmocka_unit_test(test_next_url),
         cmocka_unit_test(test_password),
         cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_output_ids),
     };
     log_set_level(LOG_ERROR);
     return cmocka_run_group_tests(tests, NULL, NULL);
