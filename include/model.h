@@ -56,9 +56,9 @@ enum rc scorer_new(struct scorer **out, const struct model *m,
 void scorer_free(struct scorer *s);
 
 /* How many of a user's newest events, event n included, scorer_score must be
- * given for event n: 1 when cached is a context that ends at event n - 1 and
- * its anchor stands, W + 1 when the anchor moves at n, else n - a(n) + 1.
- * cached may be NULL. */
+ * given for event n: n - e when cached is a context that ends at event e < n
+ * and its anchor stands (1 where nothing is missing between), W + 1 when the
+ * anchor moves at n, else n - a(n) + 1. cached may be NULL. */
 uint32_t scorer_events_needed(const struct scorer *s,
                               const struct context *cached, uint64_t n);
 
@@ -93,6 +93,10 @@ void scorer_score(struct scorer *s, const struct score_request *in,
 
 /* Drops a user's context: its slot becomes NULL. */
 void scorer_forget(struct scorer *s, struct context **slot);
+/* Drops all: every slot becomes NULL. */
+void scorer_forget_all(struct scorer *s);
+/* From one slot, which becomes NULL, to another, which was. */
+void scorer_move(struct context **from, struct context **to);
 
 /* The k best items for each of count hidden states, best first; equal
  * scores by lower index. Exact. excluded: item indexes in ascending order. */

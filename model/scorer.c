@@ -199,21 +199,46 @@ bool scorer_anchor_moves(const struct scorer *s, uint64_t n)
     return n > 0 && anchor_of(s, n) != anchor_of(s, n - 1);
 }
 
-/* Event n is the next token of this context. */
-static bool follows(const struct scorer *s, const struct context *c, uint64_t n)
+/* Event n is the next token of this context, or some are missing between. */
+static bool leads_to(const struct scorer *s, const struct context *c,
+                     uint64_t n)
 {
-    return c && c->anchor == anchor_of(s, n) && c->anchor + c->count == n;
+    return c && c->anchor == anchor_of(s, n) && c->anchor + c->count <= n;
+}
+
+/* Tokens of the context of event n, before it, that c does not hold. */
+static uint32_t missing_before(const struct scorer *s, const struct context *c,
+                               uint64_t n)
+{
+    if (!leads_to(s, c, n)) return (uint32_t)(n - anchor_of(s, n));
+    return (uint32_t)(n - c->anchor) - c->count;
 }
 
 uint32_t scorer_events_needed(const struct scorer *s,
                               const struct context *cached, uint64_t n)
 {
-    return follows(s, cached, n) ? 1 : (uint32_t)(n - anchor_of(s, n) + 1);
+    return missing_before(s, cached, n) + 1;
 }
 
 void scorer_forget(struct scorer *s, struct context **slot)
 {
     if (*slot) context_pool_release(&s->pool, *slot);
+}
+
+void scorer_forget_all(struct scorer *s)
+{
+    while (s->pool.once.oldest)
+        context_pool_release(&s->pool, s->pool.once.oldest);
+    while (s->pool.again.oldest)
+        context_pool_release(&s->pool, s->pool.again.oldest);
+}
+
+void scorer_move(struct context **from, struct context **to)
+{
+    assert(*from && !*to);
+    *to = *from;
+    (*to)->owner = to;
+    *from = NULL;
 }
 
 /* ---- a chunk --------------------------------------------------------- */
@@ -309,7 +334,7 @@ static void group_requests(struct scorer *s, const struct score_request *in,
         if (s->slot_head[at] == NO_REQUEST) {
             p->first = true;
             s->slot_head[at] = i;
-            if (follows(s, *in[i].context, in[i].n))
+            if (leads_to(s, *in[i].context, in[i].n))
                 context_pool_pin(&s->pool, *in[i].context);
         } else {
             s->pending[s->slot_tail[at]].next = i;
@@ -318,7 +343,7 @@ static void group_requests(struct scorer *s, const struct score_request *in,
     }
 }
 
-/* The context for a request that does not simply follow: emptied or new. */
+/* The context for a request whose own does not lead to it: emptied or new. */
 static struct context *context_from_anchor(struct scorer *s,
                                            const struct score_request *r)
 {
@@ -340,12 +365,12 @@ static struct context *context_from_anchor(struct scorer *s,
     return c;
 }
 
-/* Appends the tokens from the anchor to the event before the request's, and
- * says where the hidden state before it will be. */
+/* Appends the tokens that the context lacks up to the event before the
+ * request's, and says where the hidden state before it will be. */
 static const real *refill(struct scorer *s, struct context *c,
                           const struct score_request *r, real *before)
 {
-    uint32_t missing = (uint32_t)(r->n - c->anchor);
+    uint32_t missing = missing_before(s, c, r->n);
     const struct past_event *ev;
 
     assert(r->event_count > missing);
@@ -372,16 +397,18 @@ static void score_user(struct scorer *s, const struct score_request *in,
         real *hidden = s->hidden + (size_t)i * d;
 
         c = *r->context;
-        if (!follows(s, c, r->n)) {
+        if (!leads_to(s, c, r->n)) {
             s->stats.misses_total++;
             c = context_from_anchor(s, r);
-            last = refill(s, c, r, before);
+            last = NULL;
         } else {
             s->stats.hits_total++;
-            if (!last && c->count > 0) {
-                memcpy(before, c->hidden, d * sizeof *before);
-                last = before;
-            }
+        }
+        if (missing_before(s, c, r->n) > 0) {
+            last = refill(s, c, r, before);
+        } else if (!last && c->count > 0) {
+            memcpy(before, c->hidden, d * sizeof *before);
+            last = before;
         }
         s->pending[i].before = last;
         tokenise(&s->model->tokeniser, &r->events[r->event_count - 1],

@@ -256,6 +256,63 @@ static void test_history_matters(void **state)
     model_free(m);
 }
 
+static void score_one(struct scorer *s, const struct random_shape *shape,
+                      struct context **slot, uint64_t n, struct score *out)
+{
+    static const float features[FEATURES];
+    uint32_t count = scorer_events_needed(s, *slot, n);
+    struct past_event *events = calloc(count, sizeof *events);
+    struct score_request r = {slot, n, events, count, features};
+    for (uint32_t i = 0; i < count; i++)
+        events[i] = random_event(shape, SEED, 1, n + 1 - count + i);
+    scorer_score(s, &r, out, 1);
+    free(events);
+}
+
+/* A context that lags behind its user takes only what it lacks, and gives the
+ * bits of one made anew; also from another slot. */
+static void test_lagging_context(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const struct random_shape *shape = &shapes[i];
+        struct model *m = random_model(*shape, SEED);
+        struct scorer_limits limits = {64 << 20, 4, K};
+        struct scorer *s, *anew;
+        struct context *slot = NULL, *other = NULL;
+        uint64_t last = 0, shorter = 0;
+        struct err e;
+        assert_int_equal(scorer_new(&s, m, limits, &e), RC_OK);
+        assert_int_equal(scorer_new(&anew, m, limits, &e), RC_OK);
+        for (uint64_t n = 0; n < 5 * shape->window; n += 1 + n % 4) {
+            struct context *none = NULL, **at = n % 2 ? &other : &slot;
+            struct context **from = n % 2 ? &slot : &other;
+            uint64_t tokens = scorer_stats(s).tokens_total;
+            uint32_t needed;
+            struct score got, expected;
+            if (*from) scorer_move(from, at);
+            needed = scorer_events_needed(s, *at, n);
+            if (*at && needed == n - last && needed > 1) shorter++;
+            score_one(s, shape, at, n, &got);
+            assert_int_equal(scorer_stats(s).tokens_total - tokens, needed);
+            score_one(anew, shape, &none, n, &expected);
+            assert_memory_equal(got.hidden, expected.hidden,
+                                shape->width * sizeof(float));
+            assert_memory_equal(&got.anomaly, &expected.anomaly, sizeof(float));
+            scorer_forget(anew, &none);
+            last = n;
+        }
+        assert_true(shorter > shape->window / 2);
+        scorer_forget_all(s);
+        assert_null(slot);
+        assert_null(other);
+        assert_int_equal(scorer_stats(s).contexts, 0);
+        scorer_free(s);
+        scorer_free(anew);
+        model_free(m);
+    }
+}
+
 static void test_events_needed(void **state)
 {
     struct model *m = random_model(shapes[0], SEED);
@@ -283,6 +340,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_events_needed),
         cmocka_unit_test(test_history_matters),
+        cmocka_unit_test(test_lagging_context),
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_training_forward),
     };
