@@ -2,6 +2,26 @@
 
 #include "hash.h"
 
+/* What the options say, in one order and one notation. */
+static void hash_policy(struct policy *p)
+{
+    struct {
+        double fraud_threshold;
+        uint64_t when, interval_ms, items, seen, type_count;
+        uint64_t types[POLICY_TYPES_MAX];
+    } all = {
+        .fraud_threshold = p->fraud_threshold,
+        .when = p->recommend_when,
+        .interval_ms = (uint64_t)p->interval_ms,
+        .items = p->list_items,
+        .seen = p->list_seen,
+        .type_count = p->type_count,
+    };
+    memcpy(all.types, p->types, p->type_count * sizeof *all.types);
+    (void)snprintf(p->hash, sizeof p->hash, "%016llx",
+                   (unsigned long long)hash64(slice_of(&all, sizeof all)));
+}
+
 void policy_init(struct policy *p, const struct config *c)
 {
     *p = (struct policy){
@@ -15,6 +35,7 @@ void policy_init(struct policy *p, const struct config *c)
     p->type_count = c->recommend_types.count;
     for (uint32_t i = 0; i < p->type_count; i++)
         p->types[i] = hash64(slice_str(c->recommend_types.at[i]));
+    hash_policy(p);
 }
 
 static bool is_listed_type(const struct policy *p, uint64_t type)

@@ -20,6 +20,7 @@ struct policy {
     int64_t interval_ms;
     uint32_t list_items;
     bool list_seen; /* items of the user's history may be listed again */
+    char hash[17];  /* of all that the configuration says here, hex */
 };
 
 void policy_init(struct policy *p, const struct config *c);

@@ -198,6 +198,11 @@ const struct tape *mapping_tape(const struct mapping *m)
     return m->decoded ? &m->tape : NULL;
 }
 
+void mapping_set_config(struct mapping *m, const struct config *c)
+{
+    m->config = c;
+}
+
 uint32_t mapping_fields(const struct mapping *m)
 {
     return (m->item.mapped ? TRAIN_ITEM : 0u) |

@@ -31,6 +31,10 @@ enum rc mapping_read_plain(struct mapping *m, const struct schema *writer,
                            const struct schema *reader, struct err *e) MUST_USE;
 void mapping_free(struct mapping *m);
 
+/* c differs from that of mapping_new in LIVE options alone, and is lent
+ * instead from now on; what was lent before stays lent. */
+void mapping_set_config(struct mapping *m, const struct config *c);
+
 /* Decodes b->records[i] into b->events[i] for all i; bad ones are marked
  * (I6), and those whose schema is still to come. position_ms counts events
  * of inputs without a time. */

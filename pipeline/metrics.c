@@ -1,6 +1,7 @@
 #include "metrics.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@ struct metrics {
     uint32_t workers;
     struct worker_metrics *at;
     _Atomic uint64_t totals[TOTALS];
+    pthread_mutex_t model_lock; /* page and reload; no worker takes it */
     bool has_model;
     char model_hash[17], model_family[32];
     double started_s; /* wall clock, for process_start_time_seconds */
@@ -48,6 +50,7 @@ enum rc metrics_new(struct metrics **out, uint32_t workers, struct err *e)
     }
     memset(m->at, 0, size);
     m->workers = workers;
+    (void)pthread_mutex_init(&m->model_lock, NULL);
     (void)clock_gettime(CLOCK_REALTIME, &now);
     m->started_s = (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
     for (uint32_t w = 0; w < workers; w++)
@@ -59,6 +62,7 @@ enum rc metrics_new(struct metrics **out, uint32_t workers, struct err *e)
 void metrics_free(struct metrics *m)
 {
     if (!m) return;
+    (void)pthread_mutex_destroy(&m->model_lock);
     free(m->at);
     free(m);
 }
@@ -71,10 +75,13 @@ struct worker_metrics *metrics_worker(struct metrics *m, uint32_t worker)
 
 void metrics_set_model(struct metrics *m, const struct model_info *info)
 {
+    (void)pthread_mutex_lock(&m->model_lock);
     m->has_model = info != NULL;
-    if (!info) return;
-    (void)snprintf(m->model_hash, sizeof m->model_hash, "%s", info->hash);
-    (void)snprintf(m->model_family, sizeof m->model_family, "%s", info->family);
+    (void)snprintf(m->model_hash, sizeof m->model_hash, "%s",
+                   info ? info->hash : "");
+    (void)snprintf(m->model_family, sizeof m->model_family, "%s",
+                   info ? info->family : "");
+    (void)pthread_mutex_unlock(&m->model_lock);
 }
 
 void metrics_count(struct metrics *m, enum metrics_process_total t)
@@ -260,18 +267,27 @@ static void put_histogram(struct page *p, enum metrics_histogram which,
 
 static void put_infos(struct page *p)
 {
+    char hash[sizeof p->m->model_hash], family[sizeof p->m->model_family];
+    pthread_mutex_t *lock = (pthread_mutex_t *)&p->m->model_lock;
+    bool has_model;
+
+    (void)pthread_mutex_lock(lock);
+    has_model = p->m->has_model;
+    memcpy(hash, p->m->model_hash, sizeof hash);
+    memcpy(family, p->m->model_family, sizeof family);
+    (void)pthread_mutex_unlock(lock);
     put_head(p, "millrace_build_info", "gauge",
              "Always 1; the label says which version runs.");
     (void)fprintf(p->to, "millrace_build_info{version=\"%s\"} 1\n",
                   MILLRACE_VERSION);
-    if (!p->m->has_model) return;
+    if (!has_model) return;
     put_head(p, "millrace_model_info", "gauge",
              "Always 1; the labels say which model and kernels score. Hosts "
              "of one group should agree.");
     (void)fputs("millrace_model_info{hash=\"", p->to);
-    put_escaped(p->to, p->m->model_hash, true);
+    put_escaped(p->to, hash, true);
     (void)fputs("\",family=\"", p->to);
-    put_escaped(p->to, p->m->model_family, true);
+    put_escaped(p->to, family, true);
     (void)fputs("\"} 1\n", p->to);
 }
 

@@ -6,7 +6,7 @@
  *
  * Memory   All taken at metrics_new; metrics_write allocates in the reader.
  * Threads  metrics_add to metrics_phase: the worker's thread.
- *          metrics_new, metrics_set_model: before the reader starts.
+ *          metrics_new: before the reader starts. metrics_set_model: any.
  *          metrics_count: any thread, where no event passes.
  *          metrics_write, metrics_health: any thread. */
 #ifndef MILLRACE_METRICS_H

@@ -16,12 +16,12 @@ enum {
 };
 
 struct outputs {
-    const struct config *config;
+    const struct policy *policy;
     const char *topic;
     struct schema *schemas[OUTPUTS]; /* NULL: dead letters have none */
     uint32_t schema_ids[OUTPUTS];
     const char *model_hash, *family;
-    bool framed, has_fraud;
+    bool framed, has_fraud, marks_repeated;
     uint32_t ignores;         /* bits 1 << enum output */
     struct message *messages; /* (PER_EVENT * batch.events.max) */
     uint32_t count;
@@ -45,24 +45,19 @@ enum rc outputs_parse_schemas(struct schema *out[OUTPUTS], struct err *e)
 }
 
 enum rc outputs_new(struct outputs **out, const struct config *c,
-                    const struct model *model, const char *topic,
-                    uint32_t ignores, const uint32_t *schema_ids, struct err *e)
+                    const char *topic, uint32_t ignores,
+                    const uint32_t *schema_ids, struct err *e)
 {
     struct outputs *o = calloc(1, sizeof *o);
     size_t list_bytes = (size_t)c->recommend_items * (64 + FIXED_BYTES);
     if (!o) return ERR(e, RC_STOP, "outputs: no memory");
-    o->config = c;
     o->topic = topic;
     o->ignores = ignores;
+    o->marks_repeated = c->repeat_policy == REPEAT_REEMIT;
     o->framed = c->output_format == OUTPUT_CONFLUENT;
     o->schema_ids[OUTPUT_FRAUD] = c->output_fraud_schema_id;
     o->schema_ids[OUTPUT_RECOMMENDATIONS] = c->output_recommendations_schema_id;
     if (schema_ids) memcpy(o->schema_ids, schema_ids, sizeof o->schema_ids);
-    if (model) {
-        o->model_hash = model_info(model)->hash;
-        o->family = model_info(model)->family;
-        o->has_fraud = model_info(model)->has_fraud;
-    }
     o->messages =
         calloc((size_t)PER_EVENT * c->batch_events_max, sizeof *o->messages);
     o->tape.max = RECORD_DATUMS + LIST_ITEM_DATUMS * c->recommend_items;
@@ -90,6 +85,16 @@ void outputs_free(struct outputs *o)
     free(o->tape.at);
     arena_fini(&o->arena);
     free(o);
+}
+
+void outputs_set_serving(struct outputs *o, const struct model *model,
+                         const struct policy *policy)
+{
+    const struct model_info *info = model ? model_info(model) : NULL;
+    o->policy = policy;
+    o->model_hash = info ? info->hash : NULL;
+    o->family = info ? info->family : NULL;
+    o->has_fraud = info && info->has_fraud;
 }
 
 /* --- one record on the tape --------------------------------------------- */
@@ -129,6 +134,7 @@ static void put_origin(const struct outputs *o, struct tape *t,
 {
     put_text(t, slice_str(o->model_hash));
     put_text(t, slice_str(o->family));
+    put_text(t, slice_str(o->policy->hash));
     put_text(t, slice_str(o->topic));
     put_long(t, DATUM_INT, r->partition);
     put_long(t, DATUM_LONG, r->offset);
@@ -162,9 +168,9 @@ static void tape_fraud(const struct outputs *o, struct tape *t,
     put_probability(o, t, u->fraud);
     put_float(t, DATUM_FLOAT, (double)u->anomaly);
     put_long(t, DATUM_BOOLEAN, u->flagged);
-    put_float(t, DATUM_DOUBLE, o->config->fraud_threshold);
+    put_float(t, DATUM_DOUBLE, o->policy->fraud_threshold);
     put_origin(o, t, &b->records[i]);
-    end_container(t, 0, 13);
+    end_container(t, 0, 14);
 }
 
 /* In the order of schemas/recommendations.avsc. */
@@ -190,7 +196,7 @@ static void tape_list(const struct outputs *o, struct tape *t,
     }
     end_container(t, array, u->list_count);
     put_origin(o, t, &b->records[i]);
-    end_container(t, 0, 9);
+    end_container(t, 0, 10);
 }
 
 /* --- messages ----------------------------------------------------------- */
@@ -272,8 +278,7 @@ static bool add_message(struct outputs *o, const struct batch *b, uint32_t i,
     const struct event *ev = &b->events[i];
     const struct record *r = &b->records[i];
     bool no_time = ev->past.flags & PAST_NO_TIME, in_log = r->timestamp_ms >= 0;
-    bool marked =
-        b->outcomes[i].repeated && o->config->repeat_policy == REPEAT_REEMIT;
+    bool marked = b->outcomes[i].repeated && o->marks_repeated;
     struct message m = {
         .output = output,
         .timestamp_ms = in_log || no_time ? r->timestamp_ms : ev->time_ms,

@@ -17,6 +17,7 @@
 
 #include "codec.h"
 #include "config.h"
+#include "decide.h"
 #include "sink.h"
 
 /* DEAD LETTERS: headers added to a message that could not be used. */
@@ -36,13 +37,17 @@ enum { DEAD_LETTER_HEADERS = 5 }; /* they come first */
 #define REPEATED_HEADER "millrace.repeated"
 
 struct outputs;
-/* model NULL: only dead letters. topic is lent. ignores: as in struct sink.
- * schema_ids: of each output; NULL: as configured. */
+/* Only dead letters until outputs_set_serving. topic is lent. ignores: as in
+ * struct sink. schema_ids: of each output; NULL: as configured. */
 enum rc outputs_new(struct outputs **out, const struct config *c,
-                    const struct model *model, const char *topic,
-                    uint32_t ignores, const uint32_t *schema_ids,
-                    struct err *e) MUST_USE;
+                    const char *topic, uint32_t ignores,
+                    const uint32_t *schema_ids, struct err *e) MUST_USE;
 void outputs_free(struct outputs *o);
+
+/* What scores and lists are made of from now on; lent. model NULL: there are
+ * none. */
+void outputs_set_serving(struct outputs *o, const struct model *model,
+                         const struct policy *policy);
 
 /* The schema of each output, NULL for dead letters, which have none. The
  * caller frees them, also after a failure. */

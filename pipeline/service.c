@@ -11,6 +11,7 @@
 #include "log.h"
 #include "model.h"
 #include "registry_outputs.h"
+#include "reload.h"
 #include "sink_kafka.h"
 #include "source_kafka.h"
 #include "store.h"
@@ -39,11 +40,14 @@ struct seat {
 };
 
 struct service {
-    const struct config *config;
+    const struct config *config; /* of the start */
+    struct service_reread reread;
     struct schema *reader;
     struct registry *registry; /* NULL: records name no schema */
     uint32_t schema_ids[OUTPUTS];
-    struct model *model; /* NULL: state and dead letters only */
+    struct model *model; /* of the start, reload's; NULL: state and dead
+                            letters only */
+    struct reload *reload;
     struct store *store;
     struct metrics *metrics;
     struct admin *admin; /* NULL: admin.listen is empty */
@@ -110,6 +114,7 @@ static enum rc open_worker(struct seat *at, struct err *e)
         .context_bytes_max = c->model_cache / s->workers,
         .cache_bytes = c->state_cache / s->workers,
         .share_count = 1,
+        .handover = reload_handover(s->reload, at->index),
         .metrics = metrics_worker(s->metrics, at->index),
     };
     return worker_new(&at->worker, &o, e);
@@ -175,6 +180,7 @@ static void *seat_main(void *arg)
     /* All stop together, the others by draining. */
     atomic_store(&at->service->stop, true);
     seat_close(at);
+    handover_end(reload_handover(at->service->reload, at->index));
     atomic_store(&at->ended, true);
     return NULL;
 }
@@ -200,6 +206,49 @@ static enum rc check_config(const struct config *c, struct err *e)
     return RC_OK;
 }
 
+/* As the start did, and with what only `run` asks of it. */
+static enum rc read_again(void *user, struct config **out, struct err *e)
+{
+    const struct service_reread *reread = user;
+    TRY(reread->read(reread->user, out, e));
+    return check_config(*out, e);
+}
+
+static enum rc open_reload(struct service *s, struct err *e)
+{
+    const struct reload_options o = {
+        .config = s->config,
+        .model = s->model,
+        .reader = s->reader,
+        .metrics = s->metrics,
+        .stop = &s->stop,
+        .workers = s->workers,
+        .read = read_again,
+        .user = &s->reread,
+    };
+    return reload_new(&s->reload, &o, e);
+}
+
+static enum rc act_reload(void *user, struct slice body, json_t **result,
+                          struct err *e)
+{
+    struct service *s = user;
+    (void)body;
+    return reload_run(s->reload, result, e);
+}
+
+static enum rc open_admin(struct service *s, struct err *e)
+{
+    const struct admin_options o = {
+        .listen = s->config->admin_listen,
+        .token = s->config->admin_token,
+        .metrics = s->metrics,
+        .quiet_s_max = QUIET_S_MAX,
+        .actions = {{"/reload", act_reload, s}},
+    };
+    return admin_start(&s->admin, &o, e);
+}
+
 static enum rc open_parts(struct service *s, struct err *e)
 {
     const struct config *c = s->config;
@@ -208,9 +257,6 @@ static enum rc open_parts(struct service *s, struct err *e)
         .memory_bytes = c->state_store_memory,
         .keep_ms = (uint64_t)c->state_keep,
     };
-    struct admin_options admin = {.listen = c->admin_listen,
-                                  .token = c->admin_token,
-                                  .quiet_s_max = QUIET_S_MAX};
 
     TRY(schema_read(&s->reader, c->input_schema, e));
     if (framing_names_schemas(c))
@@ -220,9 +266,9 @@ static enum rc open_parts(struct service *s, struct err *e)
     TRY(store_open(&s->store, &store, e));
     TRY(metrics_new(&s->metrics, s->workers, e));
     count_rebuilds(s);
-    admin.metrics = s->metrics;
     metrics_set_model(s->metrics, s->model ? model_info(s->model) : NULL);
-    if (*c->admin_listen) TRY(admin_start(&s->admin, &admin, e));
+    TRY(open_reload(s, e));
+    if (*c->admin_listen) TRY(open_admin(s, e));
     s->seats = calloc(s->workers, sizeof *s->seats);
     if (!s->seats)
         return ERR(e, RC_STOP, "run: no memory for %u workers", s->workers);
@@ -230,7 +276,7 @@ static enum rc open_parts(struct service *s, struct err *e)
 }
 
 enum rc service_open(struct service **out, const struct config *c,
-                     struct err *e)
+                     struct service_reread reread, struct err *e)
 {
     struct service *s;
     enum rc rc;
@@ -239,6 +285,7 @@ enum rc service_open(struct service **out, const struct config *c,
     s = calloc(1, sizeof *s);
     if (!s) return ERR(e, RC_STOP, "run: no memory");
     s->config = c;
+    s->reread = reread;
     s->workers = c->workers;
     rc = open_parts(s, e);
     if (rc != RC_OK) {
@@ -270,6 +317,16 @@ bool service_running(const struct service *s)
 void service_stop(struct service *s)
 {
     atomic_store(&s->stop, true);
+}
+
+void service_reload(struct service *s)
+{
+    reload_begin(s->reload);
+}
+
+int64_t service_drain_ms(const struct service *s)
+{
+    return reload_drain_ms(s->reload);
 }
 
 static bool all_ended(const struct service *s)
@@ -309,9 +366,10 @@ void service_close(struct service *s)
         assert(!s->seats[i].started);
     if (s->admin) admin_stop(s->admin); /* its actions use all the rest */
     free(s->seats);
+    reload_free(s->reload);
+    if (!s->reload && s->model) model_free(s->model);
     if (s->metrics) metrics_free(s->metrics);
     if (s->store) store_close(s->store);
-    if (s->model) model_free(s->model);
     registry_close(s->registry);
     if (s->reader) schema_free(s->reader);
     free(s);

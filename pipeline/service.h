@@ -3,6 +3,8 @@
  *
  * Start    service_open reads and checks all that needs no cluster; each
  *          worker opens its own clients, so N start as fast as one.
+ * Reload   Configuration and model are read again while workers score
+ *          (reload.h).
  * Stop     Asked to stop, workers finish their batch, commit, write, leave
  *          the group. One worker that cannot go on stops all: a process that
  *          does half of its work hides the other half.
@@ -18,14 +20,25 @@
 #include "err.h"
 #include "metrics.h"
 
+/* Reads the configuration again, for a reload. */
+struct service_reread {
+    enum rc (*read)(void *user, struct config **out, struct err *e);
+    void *user; /* lent until service_close */
+};
+
 struct service;
+/* c is lent until service_close. */
 enum rc service_open(struct service **out, const struct config *c,
-                     struct err *e) MUST_USE;
+                     struct service_reread reread, struct err *e) MUST_USE;
 enum rc service_start(struct service *s, struct err *e) MUST_USE;
 
 /* True while every worker is at work. */
 bool service_running(const struct service *s);
 void service_stop(struct service *s);
+/* Begins a reload (reload.h); POST /reload waits for one. */
+void service_reload(struct service *s);
+/* drain.timeout, which a reload may change. */
+int64_t service_drain_ms(const struct service *s);
 /* Waits for all workers to end, wait_ms at most: RC_AGAIN if they have not,
  * else the first fault of a worker, or RC_OK. */
 enum rc service_join(struct service *s, int64_t wait_ms,

@@ -6,6 +6,7 @@
 
 struct stage_users {
     struct stage_users_options o;
+    struct scorer *scorer;
     uint32_t features; /* F */
     uint32_t window;   /* W of the model */
     uint32_t list_max; /* K */
@@ -109,6 +110,15 @@ void stage_users_free(struct stage_users *s)
     free(s);
 }
 
+void stage_users_attach(struct stage_users *s, struct scorer *scorer,
+                        const struct stage_users *before)
+{
+    assert(!s->o.model == !scorer);
+    s->scorer = scorer;
+    /* Rows hold the number of the batch that touched them last. */
+    if (before) s->batch = before->batch;
+}
+
 /* --- events -> rows ----------------------------------------------------- */
 
 /* How many of the user's newest events the scorer must see for event n. The
@@ -118,7 +128,7 @@ static uint32_t events_to_copy(const struct stage_users *s,
                                const struct user_state *us, uint64_t n,
                                bool first)
 {
-    if (first) return scorer_events_needed(s->o.scorer, us->context, n);
+    if (first) return scorer_events_needed(s->scorer, us->context, n);
     if (history_start(n, s->window) == history_start(n - 1, s->window))
         return 1;
     return (uint32_t)(n - history_start(n, s->window) + 1);
@@ -152,7 +162,7 @@ static void gather_aside(struct stage_users *s, struct batch *b, uint32_t i,
 {
     struct user_state *us = b->users[i];
     const struct outcome *o = &b->outcomes[i];
-    uint32_t count = scorer_events_needed(s->o.scorer, NULL, o->n);
+    uint32_t count = scorer_events_needed(s->scorer, NULL, o->n);
     struct past_event *past = &s->past[s->past_used];
 
     assert(count <= s->past_max - s->past_used);
@@ -237,7 +247,7 @@ static void repeat_event(struct stage_users *s, struct batch *b, uint32_t i,
         return;
     o->n = h->events_total - 1 - after;
     o->no_context =
-        after + scorer_events_needed(s->o.scorer, NULL, o->n) > h->count;
+        after + scorer_events_needed(s->scorer, NULL, o->n) > h->count;
     if (o->no_context) return;
     history_copy(s->o.history, h, 1, after, &first);
     windows_recall(s->o.windows, b->users[i]->windows, &first, o->n + 1, row);
@@ -364,7 +374,7 @@ static enum rc check_score(const struct stage_users *s, const struct batch *b,
 static enum rc score_requests(struct stage_users *s, struct batch *b,
                               struct err *e)
 {
-    scorer_score(s->o.scorer, s->requests, s->scores, s->request_count);
+    scorer_score(s->scorer, s->requests, s->scores, s->request_count);
     for (uint32_t r = 0; r < s->request_count; r++) {
         uint32_t i = s->request_event[r];
         struct outcome *o = &b->outcomes[i];
@@ -395,7 +405,7 @@ static void name_list(struct stage_users *s, struct batch *b, uint32_t c)
 static void drop_asides(struct stage_users *s)
 {
     for (uint32_t r = 0; r < s->request_count; r++)
-        if (s->aside[r]) scorer_forget(s->o.scorer, &s->aside[r]);
+        if (s->aside[r]) scorer_forget(s->scorer, &s->aside[r]);
 }
 
 enum rc stage_users_forward(struct stage_users *s, struct batch *b,
@@ -407,7 +417,7 @@ enum rc stage_users_forward(struct stage_users *s, struct batch *b,
     for (uint32_t c = 0; c < s->list_count; c++)
         s->top_k[c].hidden = s->scores[s->list_request[c]].hidden;
     if (s->list_count > 0)
-        scorer_top_k(s->o.scorer, s->top_k, s->list_count, s->list_max);
+        scorer_top_k(s->scorer, s->top_k, s->list_count, s->list_max);
     for (uint32_t c = 0; c < s->list_count; c++)
         name_list(s, b, c);
     return RC_OK;

@@ -24,7 +24,6 @@ struct stage_users_options {
     const struct history_shape *history; /* lent: those of the state */
     const struct windows_shape *windows;
     const struct model *model; /* NULL: rows only, no scores */
-    struct scorer *scorer;     /* NULL with model NULL */
     uint32_t events_max;
     bool lists; /* somebody wants recommendations */
 };
@@ -34,6 +33,12 @@ enum rc stage_users_new(struct stage_users **out,
                         const struct stage_users_options *o,
                         struct err *e) MUST_USE;
 void stage_users_free(struct stage_users *s);
+
+/* Before the first stage_users_apply: scorer is whose contexts the rows have,
+ * NULL without a model; before is the stage that worked on them until now,
+ * NULL: none. */
+void stage_users_attach(struct stage_users *s, struct scorer *scorer,
+                        const struct stage_users *before);
 
 /* Events -> rows: histories, windows, feature rows; who gets a list. */
 void stage_users_apply(struct stage_users *s, struct state *st,

@@ -222,6 +222,7 @@ static struct user_state *row_new(struct state *st, struct partition *p,
     *us = (struct user_state){.partition = p,
                               .hash = hash,
                               .key_len = (uint32_t)user.len,
+                              .life = ++st->rows_begun,
                               .hash_next = *slot};
     memcpy(us->key, user.ptr, user.len);
     history_init(&us->history);
@@ -518,6 +519,39 @@ struct user_state *state_forget(struct state *st, struct user_state *us,
     us->history.applied_offset = offset;
     state_touched(st, us, offset, stream_ms);
     return us;
+}
+
+void state_set_scorer(struct state *st, struct scorer *scorer)
+{
+    assert(!scorer || st->options.forget);
+    st->options.scorer = scorer;
+}
+
+void state_set_checkpoint(struct state *st, uint32_t rows, uint32_t age_ms)
+{
+    st->options.checkpoint_rows = rows;
+    st->options.checkpoint_age_ms = age_ms;
+}
+
+uint32_t state_cached_rows(const struct state *st, uint64_t *bucket,
+                           uint32_t buckets, struct user_state **out,
+                           uint32_t max)
+{
+    uint32_t found = 0;
+    for (; buckets > 0 && found < max && *bucket < st->table_size; buckets--)
+        for (struct user_state *us = st->table[(*bucket)++]; us && found < max;
+             us = us->hash_next)
+            if (us->context) out[found++] = us;
+    if (*bucket >= st->table_size) *bucket = 0;
+    return found;
+}
+
+struct user_state *state_row_in_memory(const struct state *st, uint32_t input,
+                                       int32_t partition, uint64_t hash,
+                                       struct slice user)
+{
+    const struct partition *p = state_partition(st, input, partition);
+    return p ? table_find(st, p, hash, user) : NULL;
 }
 
 bool state_full(const struct state *st)

@@ -36,6 +36,8 @@ struct user_state {
     struct partition *partition;
     uint64_t hash;
     uint32_t key_len;
+    uint64_t life; /* of the rows in memory no two have the same: read or
+                      begun anew, it is another row */
     /* The rest belongs to state.c. */
     bool dirty, loading;
     bool forgotten;          /* what the store has of it is to be erased */
@@ -81,7 +83,8 @@ struct state_options {
     uint32_t checkpoint_age_ms; /* a dirty row is written by this age */
     uint32_t user_bytes_max;
     /* Told of every row that is dropped and has a context: scorer_forget and
-     * its scorer, which outlives the state. NULL: no row has one. */
+     * its scorer, which outlives the state or is replaced by
+     * state_set_scorer. NULL: no row has one. */
     void (*forget)(struct scorer *scorer, struct context **context);
     struct scorer *scorer;
     const struct admit *admit; /* lent; NULL: no row expires */
@@ -163,6 +166,20 @@ enum rc state_checkpoint(struct state *st, bool all, struct err *e) MUST_USE;
  * the remaining rows hold already do nothing to them (I3). */
 void state_rewind(struct state *st);
 bool state_full(const struct state *st); /* commit and checkpoint soon */
+
+/* Another scorer, or NULL; no row has a context of the one before. */
+void state_set_scorer(struct state *st, struct scorer *scorer);
+void state_set_checkpoint(struct state *st, uint32_t rows, uint32_t age_ms);
+/* Rows in memory that have a context, up to max of them, from *bucket of the
+ * table on; it moves by up to buckets, and is 0 again at the end. A row may
+ * come twice where the table grows between two calls. */
+uint32_t state_cached_rows(const struct state *st, uint64_t *bucket,
+                           uint32_t buckets, struct user_state **out,
+                           uint32_t max);
+/* By key and its hash; NULL: not in memory. */
+struct user_state *state_row_in_memory(const struct state *st, uint32_t input,
+                                       int32_t partition, uint64_t hash,
+                                       struct slice user);
 
 struct state_stats {
     uint64_t hits_total, misses_total, rows_written_total, evictions_total,

@@ -36,7 +36,7 @@ struct state {
     uint32_t partition_count, partition_max;
 
     struct user_state **table; /* (table_size) a power of two */
-    uint64_t table_size, rows;
+    uint64_t table_size, rows, rows_begun;
     struct user_state *clean_oldest, *clean_newest;
     uint64_t dirty_rows;
     size_t dirty_bytes;

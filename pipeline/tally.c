@@ -123,7 +123,7 @@ static void tally_partitions(struct worker_metrics *m, const struct state *st)
 }
 
 void tally_rows(struct worker_metrics *m, struct state *st,
-                const struct scorer *scorer)
+                struct scorer_stats c)
 {
     struct state_stats s = state_stats(st);
     tally_partitions(m, st);
@@ -135,13 +135,10 @@ void tally_rows(struct worker_metrics *m, struct state *st,
     metrics_gauge(m, GAUGE_state_cache_bytes, (double)s.cache_bytes);
     metrics_gauge(m, GAUGE_state_rows, (double)(s.rows - s.dirty_rows));
     metrics_gauge(m, GAUGE_state_rows_dirty, (double)s.dirty_rows);
-    if (scorer) {
-        struct scorer_stats c = scorer_stats(scorer);
-        metrics_total(m, COUNT_context_hits, c.hits_total);
-        metrics_total(m, COUNT_context_misses, c.misses_total);
-        metrics_total(m, COUNT_context_evictions, c.evictions_total);
-        metrics_total(m, COUNT_model_tokens, c.tokens_total);
-        metrics_gauge(m, GAUGE_context_bytes, (double)c.context_bytes);
-        metrics_gauge(m, GAUGE_contexts, c.contexts);
-    }
+    metrics_total(m, COUNT_context_hits, c.hits_total);
+    metrics_total(m, COUNT_context_misses, c.misses_total);
+    metrics_total(m, COUNT_context_evictions, c.evictions_total);
+    metrics_total(m, COUNT_model_tokens, c.tokens_total);
+    metrics_gauge(m, GAUGE_context_bytes, (double)c.context_bytes);
+    metrics_gauge(m, GAUGE_contexts, c.contexts);
 }

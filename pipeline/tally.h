@@ -12,8 +12,8 @@
 void tally_batch(struct worker_metrics *m, const char *topic,
                  const struct batch *b, bool finite);
 
-/* Rows and contexts as they stand after a commit. scorer may be NULL. */
+/* Rows and contexts as they stand after a commit. */
 void tally_rows(struct worker_metrics *m, struct state *st,
-                const struct scorer *scorer);
+                struct scorer_stats contexts);
 
 #endif

@@ -13,8 +13,14 @@ enum {
     BATCH_EVENTS = 256,
     POLL_WAIT_MS = 1000,
     ENTRIES_FIRST = 4096,
-    /* Both records end with model, family, topic, partition, offset. */
-    TAIL_DATUMS = 5,
+    /* Both records end with model, family, policy, topic, partition, offset. */
+    TAIL_MODEL = 0,
+    TAIL_FAMILY,
+    TAIL_POLICY,
+    TAIL_TOPIC,
+    TAIL_PARTITION,
+    TAIL_OFFSET,
+    TAIL_DATUMS,
     RECORD_DATUMS = 24,
     LIST_ITEM_DATUMS = 3,
 };
@@ -105,7 +111,7 @@ static uint64_t place_key(enum output output, int64_t partition, int64_t offset)
     return key ? key : 1;
 }
 
-/* The five datums that close the record of a plain value. */
+/* The datums that close the record of a plain value. */
 static enum rc decode_tail(const struct verify *v, enum output output,
                            struct slice value, struct tape *t,
                            const struct datum **tail, struct err *e)
@@ -118,19 +124,19 @@ static enum rc decode_tail(const struct verify *v, enum output output,
 static enum rc check_origin(const struct verify *v, const struct datum *tail,
                             struct err *e)
 {
-    if (!slice_equal(tail[0].s, slice_str(v->model->hash)))
+    if (!slice_equal(tail[TAIL_MODEL].s, slice_str(v->model->hash)))
         return ERR(e, RC_STOP,
                    "recorded by model %.*s, model.dir holds %s; replay with "
                    "the model of the record",
-                   (int)tail[0].s.len, (const char *)tail[0].s.ptr,
-                   v->model->hash);
-    if (!slice_equal(tail[1].s, slice_str(v->model->family)))
+                   (int)tail[TAIL_MODEL].s.len,
+                   (const char *)tail[TAIL_MODEL].s.ptr, v->model->hash);
+    if (!slice_equal(tail[TAIL_FAMILY].s, slice_str(v->model->family)))
         return ERR(e, RC_STOP,
                    "recorded with kernel family %.*s, this machine has %s: "
                    "their last bits differ; verify on a machine like the "
                    "recording one",
-                   (int)tail[1].s.len, (const char *)tail[1].s.ptr,
-                   v->model->family);
+                   (int)tail[TAIL_FAMILY].s.len,
+                   (const char *)tail[TAIL_FAMILY].s.ptr, v->model->family);
     return RC_OK;
 }
 
@@ -156,8 +162,10 @@ static enum rc add_entry(struct verify *v, uint64_t key,
             v->entries[*index].seen = SEEN_DIFFERS;
         return RC_OK;
     }
-    v->entries[*index] = (struct entry){
-        .value = value, .partition = (int32_t)tail[3].i, .offset = tail[4].i};
+    v->entries[*index] =
+        (struct entry){.value = value,
+                       .partition = (int32_t)tail[TAIL_PARTITION].i,
+                       .offset = tail[TAIL_OFFSET].i};
     return RC_OK;
 }
 
@@ -168,8 +176,9 @@ static enum rc record(struct verify *v, enum output output, struct slice value,
     TRY(decode_tail(v, output, value, &v->tape, &tail, e));
     TRY(check_origin(v, tail, e));
     v->outputs |= 1u << output;
-    return add_entry(v, place_key(output, tail[3].i, tail[4].i), tail,
-                     hash64(value), e);
+    return add_entry(
+        v, place_key(output, tail[TAIL_PARTITION].i, tail[TAIL_OFFSET].i), tail,
+        hash64(value), e);
 }
 
 static enum rc record_file(struct verify *v, struct container_reader *r,
@@ -272,7 +281,8 @@ static enum rc look(struct verify_sink *k, const struct message *m,
     struct entry *at;
     uint64_t *index;
     TRY(decode_tail(v, m->output, value, &k->tape, &tail, e));
-    index = map64_get(&v->places, place_key(m->output, tail[3].i, tail[4].i));
+    index = map64_get(&v->places, place_key(m->output, tail[TAIL_PARTITION].i,
+                                            tail[TAIL_OFFSET].i));
     if (!index) {
         atomic_fetch_add(&v->extra, 1);
         return RC_OK;

@@ -32,8 +32,8 @@
 #include "hash.h"
 #include "log.h"
 #include "outputs.h"
+#include "serving.h"
 #include "shapes.h"
-#include "stage_users.h"
 #include "tally.h"
 
 enum {
@@ -46,11 +46,9 @@ enum {
 
 struct worker {
     struct worker_options o;
-    struct policy policy;
-    struct admit admit;
-    struct scorer *scorer; /* NULL: no model */
+    struct serving *serving; /* model and policy */
+    struct admit admit;      /* the rows'; no reload changes it */
     struct state *state;
-    struct stage_users *stage;
     struct outputs *outputs;
     struct batch batch;
 
@@ -189,7 +187,7 @@ static enum rc commit(struct worker *w, struct err *e)
     w->since_commit = 0;
     w->failures = 0;
     w->committed_at_ms = now_ms();
-    tally_rows(w->o.metrics, w->state, w->scorer);
+    tally_rows(w->o.metrics, w->state, serving_stats(w->serving));
     return RC_OK;
 }
 
@@ -330,6 +328,7 @@ static enum rc take_changes(struct worker *w, struct err *e)
 static uint32_t poll_wait_ms(const struct worker *w)
 {
     int64_t wait_ms = w->o.config->poll_wait_ms;
+    if (w->o.handover && handover_busy(w->o.handover)) return 0;
     if (w->since_commit == 0) return (uint32_t)wait_ms;
     if (commits_when_idle(w)) return 0;
     return (uint32_t)(commit_in_ms(w) < wait_ms ? commit_in_ms(w) : wait_ms);
@@ -487,6 +486,26 @@ static enum rc rewind_to_commit(struct worker *w, struct err *e)
     return rc;
 }
 
+/* Model and policy may change between two batches: all that goes out is of
+ * one or of the other, and says of which. */
+static void take_serving(struct worker *w)
+{
+    struct serving *before = w->serving, *next;
+    const struct config *c;
+    if (!w->o.handover) return;
+    handover_turn(w->o.handover, w->state);
+    next = handover_take(w->o.handover);
+    if (!next) return;
+    serving_attach(next, w->state, before);
+    w->serving = next;
+    c = w->o.config = next->config;
+    state_set_checkpoint(w->state, c->state_checkpoint_rows,
+                         (uint32_t)c->state_checkpoint_age);
+    mapping_set_config(w->o.mapping, c);
+    outputs_set_serving(w->outputs, next->model, &next->policy);
+    handover_give_back(w->o.handover, before);
+}
+
 static enum worker_phase phase(const struct worker *w)
 {
     if (w->partition_count == 0) return PHASE_STARTING;
@@ -502,6 +521,7 @@ static enum rc spine(struct worker *w, struct err *e)
     struct batch *b = &w->batch;
     TRY(take_changes(w, e));                                /* assignments      (I7) */
     TRY(release_partitions(w, e));                          /* schemas that came     */
+    take_serving(w);                                        /* a reload         (I5) */
     metrics_phase(w->o.metrics, phase(w));
     batch_reset(b);                                         /* frees the last batch  */
     w->step_from_ns = metrics_now_ns();
@@ -510,9 +530,9 @@ static enum rc spine(struct worker *w, struct err *e)
     keep_ours(w);                                           /* whose they are   (I3) */
     TRY(hold_partitions(w, e));                             /* schemas to come  (I4) */
     STEP(recall, state_recall(w->state, b, e));             /* events -> users' rows */
-    STEP(append, (stage_users_apply(w->stage, w->state, b), RC_OK)); /* -> rows (I4) */
-    STEP(forward, stage_users_forward(w->stage, b, e));     /* rows -> scores   (I5) */
-    STEP(decide, (decide(&w->policy, b), RC_OK));           /* scores -> flags       */
+    STEP(append, (stage_users_apply(w->serving->stage, w->state, b), RC_OK)); /* -> rows (I4) */
+    STEP(forward, stage_users_forward(w->serving->stage, b, e));     /* rows -> scores   (I5) */
+    STEP(decide, (decide(&w->serving->policy, b), RC_OK));           /* scores -> flags       */
     TRY(send_outputs(w, e));                                /* encode, produce       */
     TRY(observe(w, e));                                     /* metrics; replay       */
     source_release(w->o.source);
@@ -541,17 +561,6 @@ enum rc worker_run(struct worker *w, const atomic_bool *stop, struct err *e)
 
 /* --- taking and giving back --------------------------------------------- */
 
-static enum rc take_scorer(struct worker *w, struct err *e)
-{
-    const struct scorer_limits limits = {
-        .context_bytes_max = w->o.context_bytes_max,
-        .events_max = w->o.config->batch_events_max,
-        .k_max = w->o.config->recommend_items,
-    };
-    if (!w->o.model) return RC_OK;
-    return scorer_new(&w->scorer, w->o.model, limits, e);
-}
-
 static enum rc take_state(struct worker *w, struct err *e)
 {
     const struct config *c = w->o.config;
@@ -560,7 +569,6 @@ static enum rc take_state(struct worker *w, struct err *e)
         .checkpoint_rows = c->state_checkpoint_rows,
         .checkpoint_age_ms = (uint32_t)c->state_checkpoint_age,
         .user_bytes_max = c->user_bytes_max,
-        .scorer = w->scorer,
         .forget = scorer_forget,
         .admit = &w->admit,
         .stage = "users",
@@ -570,20 +578,19 @@ static enum rc take_state(struct worker *w, struct err *e)
     return state_new(&w->state, w->o.store, &o, e);
 }
 
-static enum rc take_stage(struct worker *w, struct err *e)
+static enum rc serve(struct worker *w, struct err *e)
 {
-    const struct stage_users_options o = {
-        .policy = &w->policy,
-        .admit = &w->admit,
-        .history = state_history_shape(w->state),
-        .windows = state_windows_shape(w->state),
+    const struct serving_options o = {
+        .config = w->o.config,
         .model = w->o.model,
-        .scorer = w->scorer,
-        .events_max = w->o.config->batch_events_max,
+        .context_bytes_max = w->o.context_bytes_max,
+        .fields = mapping_fields(w->o.mapping),
         .lists = w->o.observe ||
                  !(w->o.sink->ignores & (1u << OUTPUT_RECOMMENDATIONS)),
     };
-    return stage_users_new(&w->stage, &o, e);
+    TRY(serving_new(&w->serving, &o, e));
+    serving_attach(w->serving, w->state, NULL);
+    return RC_OK;
 }
 
 enum rc worker_new(struct worker **out, const struct worker_options *o,
@@ -594,21 +601,20 @@ enum rc worker_new(struct worker **out, const struct worker_options *o,
     enum rc rc;
     if (!w) return ERR(e, RC_STOP, "worker: no memory");
     w->o = *o;
-    policy_init(&w->policy, c);
     w->committed_at_ms = now_ms();
     rc = batch_init(&w->batch, c->batch_events_max, e);
     if (rc == RC_OK)
         rc = admit_init(&w->admit, c, mapping_fields(o->mapping), e);
-    if (rc == RC_OK) rc = take_scorer(w, e);
     if (rc == RC_OK) rc = take_state(w, e);
-    if (rc == RC_OK) rc = take_stage(w, e);
+    if (rc == RC_OK) rc = serve(w, e);
     if (rc == RC_OK)
-        rc = outputs_new(&w->outputs, c, o->model, o->topic, o->sink->ignores,
+        rc = outputs_new(&w->outputs, c, o->topic, o->sink->ignores,
                          o->schema_ids, e);
     if (rc != RC_OK) {
         worker_free(w);
         return rc;
     }
+    outputs_set_serving(w->outputs, o->model, &w->serving->policy);
     *out = w;
     return RC_OK;
 }
@@ -617,9 +623,8 @@ void worker_free(struct worker *w)
 {
     if (!w) return;
     outputs_free(w->outputs);
-    stage_users_free(w->stage);
     if (w->state) state_free(w->state); /* tells the scorer: before it */
-    if (w->scorer) scorer_free(w->scorer);
+    serving_free(w->serving);
     batch_fini(&w->batch);
     free(w);
 }
@@ -631,5 +636,5 @@ struct state *worker_state(const struct worker *w)
 
 const struct scorer *worker_scorer(const struct worker *w)
 {
-    return w->scorer;
+    return w->serving->scorer;
 }

@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 
 #include "config.h"
+#include "handover.h"
 #include "mapping.h"
 #include "metrics.h"
 #include "sink.h"
@@ -51,6 +52,9 @@ struct worker_options {
     /* Takes only users whose hash falls to this share (replay with several
      * workers, each reading the whole log). share_count 1: all. */
     uint32_t share_index, share_count;
+    /* Through which a reload brings another model and policy while it runs;
+     * config is then replaced with them. NULL: neither ever changes. */
+    struct handover *handover;
     struct worker_metrics *metrics; /* this worker's own, lent */
     worker_observe_fn *observe;     /* NULL: none */
     void *observer;

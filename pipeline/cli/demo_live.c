@@ -111,7 +111,9 @@ static enum rc open_parts(struct demo_live *l, struct err *e)
     TRY(open_decoder(l, 1, "recommendations", e));
     TRY(open_producer(l, e));
     TRY(open_reader(l, e));
-    return service_open(&l->service, l->o.config, e);
+    /* Nobody can ask it to reload: no admin interface, no signal. */
+    return service_open(&l->service, l->o.config, (struct service_reread){0},
+                        e);
 }
 
 enum rc demo_live_open(struct demo_live **out,

@@ -19,7 +19,8 @@ static const struct cli_usage USAGE = {
     .synopsis = "run [options]",
     .about = "Scores the events of input.topic until SIGTERM or SIGINT, which "
              "commits,\nleaves the group and exits. A second signal exits at "
-             "once; nothing is lost.\nMetrics and health are at admin.listen.",
+             "once; nothing is lost.\nSIGHUP reads configuration and model "
+             "again. Metrics and health are at admin.listen.",
     .uses = CLI_CONFIG,
     .example = "millrace run --config millrace.conf --set workers=2",
 };
@@ -31,6 +32,7 @@ static sigset_t block_signals(void)
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGTERM);
     (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGHUP);
     (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
     return set;
 }
@@ -66,7 +68,9 @@ static void watch(struct service *s, const sigset_t *set)
 
     while (service_running(s)) {
         int got = next_signal(set);
-        if (got) {
+        if (got == SIGHUP) {
+            service_reload(s);
+        } else if (got) {
             LOG(INFO, "STOPPING", "signal=%s", strsignal(got));
             service_stop(s);
         } else if (metrics_now_ns() >= next_ns) {
@@ -78,16 +82,16 @@ static void watch(struct service *s, const sigset_t *set)
 
 /* A second signal, or too long a wait: what is not committed is folded or
  * scored again by whoever comes next, as after a crash. */
-static enum rc drain(struct service *s, const struct config *c,
-                     const sigset_t *set, struct err *e)
+static enum rc drain(struct service *s, const sigset_t *set, struct err *e)
 {
-    uint64_t until_ns =
-        metrics_now_ns() + ((uint64_t)c->drain_timeout + CLOSE_MS) * 1000000;
+    uint64_t wait_ms = (uint64_t)service_drain_ms(s) + CLOSE_MS;
+    uint64_t until_ns = metrics_now_ns() + wait_ms * 1000000;
     enum rc rc;
 
     while ((rc = service_join(s, WATCH_MS / 2, e)) == RC_AGAIN) {
         const struct timespec now = {0};
-        if (sigtimedwait(set, NULL, &now) > 0 || metrics_now_ns() > until_ns) {
+        int got = sigtimedwait(set, NULL, &now);
+        if ((got > 0 && got != SIGHUP) || metrics_now_ns() > until_ns) {
             LOG(WARN, "UNDRAINED", "workers did not end in time; exiting");
             _exit(EXIT_FAILED);
         }
@@ -95,12 +99,20 @@ static enum rc drain(struct service *s, const struct config *c,
     return rc;
 }
 
-static int run(const struct cli *cli, const struct config *c)
+/* What the command line says still counts. */
+static enum rc read_again(void *user, struct config **out, struct err *e)
 {
+    const struct cli *cli = user;
+    return config_load(out, cli->config_path, cli->sets.at, cli->sets.count, e);
+}
+
+static int run(struct cli *cli, const struct config *c)
+{
+    const struct service_reread reread = {read_again, cli};
     sigset_t set = block_signals();
     struct service *s;
     struct err e, later;
-    enum rc rc = service_open(&s, c, &e), drained;
+    enum rc rc = service_open(&s, c, reread, &e), drained;
 
     if (rc != RC_OK) return cli_fail(cli, EXIT_CONFIG, &e);
     LOG(INFO, "START", "version=%s topic=%s group=%s workers=%u delivery=%s",
@@ -111,7 +123,7 @@ static int run(const struct cli *cli, const struct config *c)
         watch(s, &set);
     else
         service_stop(s);
-    drained = drain(s, c, &set, rc == RC_OK ? &e : &later);
+    drained = drain(s, &set, rc == RC_OK ? &e : &later);
     if (rc == RC_OK) rc = drained;
     if (rc == RC_OK)
         LOG(INFO, "STOPPED", "events=%llu",

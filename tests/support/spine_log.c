@@ -21,6 +21,7 @@ enum {
     MESSAGES_MAX = 1 << 16,
     SINK_BYTES = 64 << 20,
     SETS_MAX = 32,
+    FEATURE_NAME_BYTES = 64,
 };
 
 #define DIE(e)                                                                 \
@@ -74,7 +75,7 @@ static struct slice make_value(struct spine_log *log,
     return slice_of(start, (size_t)(to - start));
 }
 
-struct model *spine_model(uint32_t items)
+struct model *spine_model(uint32_t items, uint64_t seed)
 {
     const struct random_shape shape = {.layers = 2,
                                        .width = 16,
@@ -85,6 +86,8 @@ struct model *spine_model(uint32_t items)
                                        .has_time = true,
                                        .kv_bf16 = true};
     struct random_shape with = shape;
+    static char names[FEATURES_MAX][FEATURE_NAME_BYTES];
+    const char *list[FEATURES_MAX];
     struct history_shape history;
     struct windows_shape windows;
     struct config *c = spine_config(NULL);
@@ -96,8 +99,10 @@ struct model *spine_model(uint32_t items)
     if (mapping_new(&mapping, c, log.schema, NULL, &e) != RC_OK) DIE(&e);
     shapes_init(&history, &windows, c, mapping_fields(mapping));
     with.features = windows_features(&windows);
-    m = random_model(with, 7);
-    m->info.feature_hash = windows_feature_hash(&windows);
+    for (uint32_t f = 0; f < with.features; f++)
+        list[f] =
+            windows_feature_name(&windows, f, names[f], FEATURE_NAME_BYTES);
+    m = random_model_named(with, (struct random_names){.features = list}, seed);
     mapping_free(mapping);
     schema_free(log.schema);
     config_free(c);
@@ -116,7 +121,7 @@ void spine_log_begin(struct spine_log *log, uint32_t events_max)
         abort();
     for (int32_t p = 0; p < SPINE_PARTITIONS; p++)
         log->committed[p] = (struct committed){.partition = p, .offset = -1};
-    log->model = spine_model(SPINE_ITEMS);
+    log->model = spine_model(SPINE_ITEMS, SPINE_MODEL_SEED);
 }
 
 void spine_log_add(struct spine_log *log, const struct spine_event *ev)

@@ -36,7 +36,8 @@ void spine_log_make(struct spine_log *log, uint32_t events, uint32_t users,
 void spine_log_free(struct spine_log *log);
 
 /* Random weights that fit the log; items 0: a model without them. */
-struct model *spine_model(uint32_t items);
+enum { SPINE_MODEL_SEED = 7 }; /* of spine_log_make's */
+struct model *spine_model(uint32_t items, uint64_t seed);
 
 /* The configuration of all runs, with further "key=value" texts (NULL ends
  * them). config_free. */

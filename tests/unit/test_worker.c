@@ -199,7 +199,7 @@ static void test_model_without_items(void **state)
     struct spine_run r;
     struct spine_outputs got;
     (void)state;
-    log.model = spine_model(0);
+    log.model = spine_model(0, SPINE_MODEL_SEED);
     spine_run_open(&r, &log, NULL);
     spine_run_start(&r);
     spine_run_to_end(&r);
