@@ -35,6 +35,10 @@ if(MILLRACE_TESTS)
   add_test(NAME oracle_replay COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python
     ${CMAKE_SOURCE_DIR}/tests/support/replay_oracle.py $<TARGET_FILE:millrace>)
   set_tests_properties(oracle_replay PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
+  add_test(NAME oracle_operations COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python
+    ${CMAKE_SOURCE_DIR}/tests/support/operations_oracle.py $<TARGET_FILE:millrace>
+    ${CMAKE_SOURCE_DIR})
+  set_tests_properties(oracle_operations PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 60)
   foreach(what fraud items)
     add_test(NAME quality_${what} COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python
       ${CMAKE_SOURCE_DIR}/tests/support/quality_oracle.py ${what}
