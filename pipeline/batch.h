@@ -60,6 +60,7 @@ struct event {
     bool forget;        /* a null value: the user named by the key goes; only
                            user is set */
     bool waits;         /* its schema is still to come: no event yet */
+    bool text_cut;      /* to text.bytes.max */
     bool recommend;     /* policy: make a list for this event */
     struct slice user, item, event_id, text;
     int64_t time_ms;        /* position when past.flags has PAST_NO_TIME */

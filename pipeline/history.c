@@ -230,6 +230,11 @@ void history_copy(const struct history_shape *s, const struct history *h,
     }
 }
 
+size_t history_bytes_max(const struct history_shape *s)
+{
+    return HEAD_BYTES + (size_t)s->events_max * s->stride;
+}
+
 size_t history_encoded_size(const struct history_shape *s,
                             const struct history *h)
 {

@@ -81,6 +81,7 @@ bool history_stored_head(struct slice in, int64_t *offset, int64_t *newest_ms);
 /* Stored bytes; the layout is in history.c and tests/golden holds examples
  * of every version. Damaged or newer bytes, or those of another shape:
  * RC_STOP, and *h is empty. */
+size_t history_bytes_max(const struct history_shape *s); /* encoded */
 size_t history_encoded_size(const struct history_shape *s,
                             const struct history *h);
 size_t history_encode(const struct history_shape *s, const struct history *h,

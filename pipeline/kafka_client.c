@@ -1,8 +1,16 @@
 #include "kafka_client.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "log.h"
+
+enum {
+    MESSAGE_BYTES = 1024, /* so many of the producer's queue a message */
+    MESSAGES_MIN = 1000,
+    FETCH_BYTES_MIN = 1 << 20,  /* librdkafka: at least one message's most */
+    FETCH_BYTES_MAX = 50 << 20, /* and less than an answer may have */
+};
 
 static const char *const ROLE_PREFIX[] = {"consumer.", "producer.",
                                           "producer."};
@@ -81,6 +89,44 @@ static enum rc set_all(rd_kafka_conf_t *conf, const struct kafka_setting *list,
     return RC_OK;
 }
 
+static enum rc set_number(rd_kafka_conf_t *conf, const char *key,
+                          uint64_t value, struct err *e)
+{
+    char text[32];
+    (void)snprintf(text, sizeof text, "%llu", (unsigned long long)value);
+    return set(conf, key, text, "millrace", e);
+}
+
+/* Both queues are bounded, by bytes and, since each message has a cost of its
+ * own, by number. A fetch may come on top of what waits. */
+static enum rc set_queue(rd_kafka_conf_t *conf, const struct config *c,
+                         enum kafka_role role, struct err *e)
+{
+    uint64_t fetch = c->input_queue, messages = c->output_queue / MESSAGE_BYTES;
+    if (role == KAFKA_CONSUMER) {
+        if (fetch > FETCH_BYTES_MAX) fetch = FETCH_BYTES_MAX;
+        if (fetch < FETCH_BYTES_MIN) fetch = FETCH_BYTES_MIN;
+        TRY(set_number(conf, "queued.max.messages.kbytes",
+                       c->input_queue / 1024, e));
+        return set_number(conf, "fetch.max.bytes", fetch, e);
+    }
+    if (role != KAFKA_PRODUCER) return RC_OK;
+    if (messages < MESSAGES_MIN) messages = MESSAGES_MIN;
+    TRY(set_number(conf, "queue.buffering.max.kbytes", c->output_queue / 1024,
+                   e));
+    return set_number(conf, "queue.buffering.max.messages", messages, e);
+}
+
+uint64_t kafka_queue_bytes(const struct config *c, enum kafka_role role)
+{
+    bool in = role == KAFKA_CONSUMER;
+    const char *own = kafka_property(c, role,
+                                     in ? "queued.max.messages.kbytes"
+                                        : "queue.buffering.max.kbytes");
+    if (own) return strtoull(own, NULL, 10) * 1024;
+    return in ? c->input_queue : c->output_queue;
+}
+
 /* First the properties for all, then those for this role, so that the order
  * of lines in a file does not matter. */
 static enum rc set_configured(rd_kafka_conf_t *conf, const struct config *c,
@@ -116,6 +162,7 @@ enum rc kafka_conf_new(rd_kafka_conf_t **out, const struct config *c,
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     enum rc rc = set(conf, "client.id", "millrace", "millrace", e);
 
+    if (rc == RC_OK) rc = set_queue(conf, c, role, e);
     if (rc == RC_OK) rc = set_all(conf, defaults, e);
     if (rc == RC_OK) rc = set_configured(conf, c, role, e);
     if (rc == RC_OK) rc = set_all(conf, forced, e);

@@ -1,7 +1,8 @@
 /* kafka_client.h - what every use of librdkafka shares: properties, logging,
  * and what its errors mean for us.
  *
- * Order    A client's properties are our defaults, then kafka.* of the
+ * Order    A client's properties are the bounds of its queue (input.queue,
+ *          output.queue), our defaults, then kafka.* of the
  *          configuration, then kafka.consumer.* or kafka.producer.*, then
  *          those that the invariants need and nobody may change.
  * Log      librdkafka's lines come out as ours, code KAFKA. They name hosts
@@ -30,6 +31,10 @@ enum rc kafka_conf_new(rd_kafka_conf_t **out, const struct config *c,
                        const struct kafka_setting *defaults,
                        const struct kafka_setting *forced,
                        struct err *e) MUST_USE;
+
+/* The bytes that may wait in a client's queue: input.queue or output.queue,
+ * or what kafka.* has in their place. */
+uint64_t kafka_queue_bytes(const struct config *c, enum kafka_role role);
 
 /* Takes conf, also when it fails. */
 enum rc kafka_client_new(rd_kafka_t **out, rd_kafka_conf_t *conf,

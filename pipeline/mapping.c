@@ -370,6 +370,9 @@ static bool set_text(struct work *w)
     if (!d) return true;
     if (!utf8_valid(d->s)) return fault(w, BAD_TEXT, "text is not UTF-8");
     w->ev->text = d->s;
+    w->ev->text_cut = d->s.len > w->m->config->text_bytes_max;
+    if (w->ev->text_cut)
+        w->ev->text.len = utf8_floor(d->s, w->m->config->text_bytes_max);
     return true;
 }
 

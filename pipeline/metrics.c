@@ -11,6 +11,7 @@ struct metrics {
     struct worker_metrics *at;
     _Atomic uint64_t totals[TOTALS];
     pthread_mutex_t model_lock; /* page and reload; no worker takes it */
+    uint64_t budget_bytes;
     bool has_model;
     char model_hash[17], model_family[32];
     double started_s; /* wall clock, for process_start_time_seconds */
@@ -87,6 +88,11 @@ void metrics_set_model(struct metrics *m, const struct model_info *info)
 void metrics_count(struct metrics *m, enum metrics_process_total t)
 {
     (void)atomic_fetch_add_explicit(&m->totals[t], 1, memory_order_relaxed);
+}
+
+void metrics_set_budget(struct metrics *m, uint64_t bytes)
+{
+    m->budget_bytes = bytes;
 }
 
 void metrics_dead_letter(struct worker_metrics *m, enum bad_reason reason)
@@ -302,11 +308,18 @@ static void put_process(struct page *p)
         (void)fclose(statm);
     }
     put_head(p, "process_resident_memory_bytes", "gauge",
-             "Memory in use. The caches are bounded by state.cache, "
-             "model.cache and state.store.memory.");
+             "Memory in use. It stays below millrace_memory_budget_bytes; if "
+             "it does not, report it.");
     (void)fprintf(p->to, "process_resident_memory_bytes %llu\n",
                   (unsigned long long)pages *
                       (unsigned long long)sysconf(_SC_PAGESIZE));
+    if (p->m->budget_bytes > 0) {
+        put_head(p, "millrace_memory_budget_bytes", "gauge",
+                 "The most that the options may ask for; `millrace config "
+                 "explain memory.max` shows the sum.");
+        (void)fprintf(p->to, "millrace_memory_budget_bytes %llu\n",
+                      (unsigned long long)p->m->budget_bytes);
+    }
     (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
     put_head(p, "process_cpu_seconds_total", "counter",
              "Processor time used, all threads.");

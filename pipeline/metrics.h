@@ -97,6 +97,8 @@ enum rc metrics_new(struct metrics **out, uint32_t workers,
                     struct err *e) MUST_USE;
 void metrics_free(struct metrics *m);
 struct worker_metrics *metrics_worker(struct metrics *m, uint32_t worker);
+/* What the options may ask for (budget.h); 0: nobody added it up. */
+void metrics_set_budget(struct metrics *m, uint64_t bytes);
 /* For the info metric; NULL: no model. Copied. */
 void metrics_set_model(struct metrics *m, const struct model_info *info);
 

@@ -37,7 +37,6 @@ static const struct kafka_setting LIVE[] = {
     {"socket.nagle.disable", "true"},
     {"linger.ms", "0"},
     {"max.in.flight.requests.per.connection", "1"},
-    {"queue.buffering.max.kbytes", "65536"},
     {"message.timeout.ms", "30000"},
     {NULL, NULL},
 };
@@ -52,7 +51,6 @@ static const struct kafka_setting TRANSACTIONAL[] = {
     {"partitioner", "murmur2_random"},
     {"socket.nagle.disable", "true"},
     {"linger.ms", "5"},
-    {"queue.buffering.max.kbytes", "65536"},
     {"transaction.timeout.ms", "10000"},
     {"retry.backoff.ms", "5"},
     {NULL, NULL},
@@ -61,7 +59,6 @@ static const struct kafka_setting TRANSACTIONAL[] = {
 static const struct kafka_setting BULK[] = {
     {"partitioner", "murmur2_random"},
     {"linger.ms", "20"},
-    {"queue.buffering.max.kbytes", "65536"},
     {"message.timeout.ms", "120000"},
     {NULL, NULL},
 };

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "admin.h"
+#include "budget.h"
 #include "framing.h"
 #include "log.h"
 #include "model.h"
@@ -53,6 +54,7 @@ struct service {
     struct admin *admin; /* NULL: admin.listen is empty */
     struct seat *seats;  /* (workers) */
     uint32_t workers;
+    uint64_t budget_bytes;
     atomic_bool stop;
     struct histogram latency_before;
 };
@@ -249,6 +251,23 @@ static enum rc open_admin(struct service *s, struct err *e)
     return admin_start(&s->admin, &o, e);
 }
 
+/* Before anything is taken: what may be asked for, against what there is. */
+static enum rc check_memory(struct service *s, struct err *e)
+{
+    struct budget b;
+    budget_add_up(&b, s->config);
+    s->budget_bytes = b.total;
+    LOG(INFO, "MEMORY", "at_most_bytes=%llu memory.max=%llu row_bytes_max=%llu",
+        (unsigned long long)b.total, (unsigned long long)s->config->memory_max,
+        (unsigned long long)b.row_bytes);
+    if (s->config->memory_max == 0 && b.group && b.total > b.group)
+        LOG(WARN, "MEMORY",
+            "the options ask for more than the control group has: %llu "
+            "bytes; `millrace config explain memory.max` shows the sum",
+            (unsigned long long)b.group);
+    return budget_check(&b, s->config, e);
+}
+
 static enum rc open_parts(struct service *s, struct err *e)
 {
     const struct config *c = s->config;
@@ -258,6 +277,7 @@ static enum rc open_parts(struct service *s, struct err *e)
         .keep_ms = (uint64_t)c->state_keep,
     };
 
+    TRY(check_memory(s, e));
     TRY(schema_read(&s->reader, c->input_schema, e));
     if (framing_names_schemas(c))
         TRY(registry_open(&s->registry, c, s->reader, e));
@@ -266,6 +286,7 @@ static enum rc open_parts(struct service *s, struct err *e)
     TRY(store_open(&s->store, &store, e));
     TRY(metrics_new(&s->metrics, s->workers, e));
     count_rebuilds(s);
+    metrics_set_budget(s->metrics, s->budget_bytes);
     metrics_set_model(s->metrics, s->model ? model_info(s->model) : NULL);
     TRY(open_reload(s, e));
     if (*c->admin_listen) TRY(open_admin(s, e));

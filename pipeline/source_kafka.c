@@ -601,7 +601,6 @@ static const struct kafka_setting DEFAULTS[] = {
     {"socket.nagle.disable", "true"},
     {"fetch.min.bytes", "1"},
     {"queued.min.messages", "20000"},
-    {"queued.max.messages.kbytes", "16384"},
     {NULL, NULL},
 };
 

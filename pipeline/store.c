@@ -74,14 +74,17 @@ static enum rc write_error(const struct store *s, const char *doing,
 
 /* --- open, close ------------------------------------------------------- */
 
+size_t store_log_bytes_max(size_t memory_bytes)
+{
+    return memory_bytes > WAL_BYTES_MIN ? memory_bytes : WAL_BYTES_MIN;
+}
+
 /* Half of the memory for what is not yet in files, half for blocks read. */
 static void set_options(struct store *s, size_t memory_bytes)
 {
     rocksdb_block_based_table_options_t *table =
         rocksdb_block_based_options_create();
     rocksdb_options_t *o = s->options = rocksdb_options_create();
-    size_t wal_bytes =
-        memory_bytes > WAL_BYTES_MIN ? memory_bytes : WAL_BYTES_MIN;
     s->cache = rocksdb_cache_create_lru(memory_bytes / 2);
     rocksdb_block_based_options_set_block_cache(table, s->cache);
     rocksdb_block_based_options_set_cache_index_and_filter_blocks(table, 1);
@@ -94,7 +97,8 @@ static void set_options(struct store *s, size_t memory_bytes)
     rocksdb_options_set_db_write_buffer_size(o, memory_bytes / 2);
     rocksdb_options_set_write_buffer_size(o, memory_bytes / 4);
     rocksdb_options_set_arena_block_size(o, ARENA_BLOCK_BYTES);
-    rocksdb_options_set_max_total_wal_size(o, wal_bytes);
+    rocksdb_options_set_max_total_wal_size(o,
+                                           store_log_bytes_max(memory_bytes));
     /* Written anew with every change: the list of files names their first
      * and last key, and a forgotten user shall not stay in its history. */
     rocksdb_options_set_max_manifest_file_size(o, 1);

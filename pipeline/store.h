@@ -39,6 +39,8 @@ struct store_options {
     bool read_only;      /* beside a running process: nothing is written,
                             and what it writes later is not seen */
 };
+/* How much of RocksDB's own log there may be on disk. */
+size_t store_log_bytes_max(size_t memory_bytes);
 enum rc store_open(struct store **out, const struct store_options *o,
                    struct err *e) MUST_USE;
 void store_close(struct store *s); /* every family released before */

@@ -73,7 +73,7 @@ void tally_batch(struct worker_metrics *m, const char *topic,
                  const struct batch *b, bool finite)
 {
     uint64_t folded = 0, scored = 0, repeated = 0, lists = 0, flagged = 0,
-             late = 0, tiled = 0, forgotten = 0, bytes = 0;
+             late = 0, tiled = 0, forgotten = 0, cut = 0, bytes = 0;
     for (uint32_t i = 0; i < b->count; i++) {
         const struct event *ev = &b->events[i];
         const struct outcome *o = &b->outcomes[i];
@@ -95,6 +95,7 @@ void tally_batch(struct worker_metrics *m, const char *topic,
         lists += o->list_count > 0;
         flagged += o->flagged;
         tiled += o->tiled;
+        cut += ev->text_cut && !ev->fold;
         late += o->applied && (ev->past.flags & PAST_LATE);
     }
     metrics_add(m, COUNT_events, b->count);
@@ -104,6 +105,7 @@ void tally_batch(struct worker_metrics *m, const char *topic,
     metrics_add(m, COUNT_events_repeated, repeated);
     metrics_add(m, COUNT_events_late, late);
     metrics_add(m, COUNT_users_tiled, tiled);
+    metrics_add(m, COUNT_texts_cut, cut);
     metrics_add(m, COUNT_users_forgotten, forgotten);
     metrics_add(m, COUNT_outputs_fraud, scored);
     metrics_add(m, COUNT_outputs_recommendations, lists);

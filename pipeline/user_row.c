@@ -20,6 +20,13 @@ size_t user_row_encoded_size(const struct history_shape *hs,
            windows_encoded_size(ws, w) + CHECKSUM_BYTES;
 }
 
+size_t user_row_bytes_max(const struct history_shape *hs,
+                          const struct windows_shape *ws)
+{
+    return HEAD_BYTES + history_bytes_max(hs) + windows_bytes_max(ws) +
+           CHECKSUM_BYTES;
+}
+
 size_t user_row_encode(const struct history_shape *hs,
                        const struct windows_shape *ws, struct slice user,
                        const struct history *h, const struct windows *w,

@@ -20,6 +20,9 @@
 size_t user_row_encoded_size(const struct history_shape *hs,
                              const struct windows_shape *ws,
                              const struct history *h, const struct windows *w);
+/* The largest that any row of these shapes can be. */
+size_t user_row_bytes_max(const struct history_shape *hs,
+                          const struct windows_shape *ws);
 size_t user_row_encode(const struct history_shape *hs,
                        const struct windows_shape *ws, struct slice user,
                        const struct history *h, const struct windows *w,

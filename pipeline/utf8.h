@@ -24,6 +24,15 @@ static inline size_t utf8_sequence(const uint8_t *p, const uint8_t *end)
     return len;
 }
 
+/* The most bytes of valid text, at most max < s.len, that end with the end of
+ * a character. */
+static inline size_t utf8_floor(struct slice s, size_t max)
+{
+    while (max > 0 && (s.ptr[max] & 0xc0) == 0x80)
+        max--;
+    return max;
+}
+
 static inline bool utf8_valid(struct slice s)
 {
     const uint8_t *p = s.ptr, *end = s.len ? p + s.len : p;

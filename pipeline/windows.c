@@ -357,6 +357,13 @@ void windows_look(const struct windows_shape *s, const struct windows *w,
 
 /* --- stored bytes ------------------------------------------------------ */
 
+size_t windows_bytes_max(const struct windows_shape *s)
+{
+    if (window_count(s) == 0) return HEAD_BYTES;
+    return HEAD_BYTES + (size_t)s->events_max * POINT_BYTES +
+           (size_t)TILES_MAX * TILE_BYTES;
+}
+
 size_t windows_encoded_size(const struct windows_shape *s,
                             const struct windows *w)
 {

@@ -81,6 +81,7 @@ void windows_look(const struct windows_shape *s, const struct windows *w,
 
 /* Stored bytes; the layout is in windows.c. Damaged or newer bytes: RC_STOP,
  * and *w is empty. */
+size_t windows_bytes_max(const struct windows_shape *s); /* encoded */
 size_t windows_encoded_size(const struct windows_shape *s,
                             const struct windows *w);
 size_t windows_encode(const struct windows_shape *s, const struct windows *w,

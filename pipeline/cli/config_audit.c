@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "budget.h"
 #include "mapping.h"
 #include "model.h"
 #include "shapes.h"
@@ -211,6 +212,15 @@ static void check_model(struct audit *a, bool mapped, uint32_t fields)
     model_free(model);
 }
 
+static void check_memory(struct audit *a)
+{
+    struct budget b;
+    struct err e;
+    budget_add_up(&b, a->c);
+    if (budget_check(&b, a->c, &e) != RC_OK)
+        fault(a, property_of(a, OPTION_memory_max), "%s", e.text);
+}
+
 /* ----------------------------------------------------------------- notes */
 
 /* A misspelt variable would otherwise change nothing, silently. */
@@ -265,6 +275,7 @@ uint32_t config_audit(const struct config *c, config_fault_fn *report,
         check_model(&a, mapped, fields);
     check_folder(&a, OPTION_state_dir);
     check_kafka(&a);
+    check_memory(&a);
     check_environment(&a);
     check_live(&a);
     return a.faults;

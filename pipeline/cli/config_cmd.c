@@ -1,6 +1,7 @@
 /* config_cmd.c - millrace config check | explain KEY | print. */
 #include <string.h>
 
+#include "budget.h"
 #include "cli.h"
 #include "config_audit.h"
 #include "config_docs.h"
@@ -70,20 +71,41 @@ static int check(const struct cli *cli)
 
 /* --------------------------------------------------------------- explain */
 
-static void explain_json(const struct config_option *o,
+/* Of memory.max: the sum that it is compared with. */
+static json_t *budget_json(const struct config *c)
+{
+    json_t *lines = json_array();
+    struct budget b;
+    budget_add_up(&b, c);
+    for (uint32_t i = 0; i < b.count; i++)
+        (void)json_array_append_new(
+            lines, json_pack("{sssssI}", "what", b.lines[i].what, "options",
+                             b.lines[i].options, "bytes",
+                             (json_int_t)b.lines[i].bytes));
+    return json_pack("{sosIsIsI}", "lines", lines, "total_bytes",
+                     (json_int_t)b.total, "row_bytes_max",
+                     (json_int_t)b.row_bytes, "log_bytes_max",
+                     (json_int_t)b.log_bytes);
+}
+
+static void explain_json(const struct config *c, const struct config_option *o,
                          const struct property *p)
 {
     char range[128], env[160];
+    json_t *out;
     config_range_text(o, range, sizeof range);
     config_env_name(o->key, env, sizeof env);
-    cli_print_json(json_pack(
-        "{ssssssssssssssssss}", "key", o->key, "help", o->help, "type",
-        config_type_text(o->type), "range", range, "default", o->text,
-        "applies", o->live ? "at once" : "at start", "environment", env,
-        "value", property_shown(p), "origin", p->origin));
+    out = json_pack("{ssssssssssssssssss}", "key", o->key, "help", o->help,
+                    "type", config_type_text(o->type), "range", range,
+                    "default", o->text, "applies",
+                    o->live ? "at once" : "at start", "environment", env,
+                    "value", property_shown(p), "origin", p->origin);
+    if (o == &CONFIG_OPTIONS[OPTION_memory_max])
+        (void)json_object_set_new(out, "budget", budget_json(c));
+    cli_print_json(out);
 }
 
-static void explain_text(const struct config_option *o,
+static void explain_text(const struct config *c, const struct config_option *o,
                          const struct property *p)
 {
     char range[128], env[160];
@@ -99,6 +121,12 @@ static void explain_text(const struct config_option *o,
     (void)printf("  now          %s\n",
                  *p->value ? property_shown(p) : "(empty)");
     (void)printf("  from         %s\n", p->origin);
+    if (o == &CONFIG_OPTIONS[OPTION_memory_max]) {
+        struct budget b;
+        budget_add_up(&b, c);
+        (void)printf("\n");
+        budget_print(&b, stdout);
+    }
 }
 
 static int explain_kafka(const struct cli *cli, const struct config *c,
@@ -129,7 +157,7 @@ static int explain(const struct cli *cli, const struct config *c,
     const struct config_option *o = config_find(key), *near;
     if (o) {
         (cli->json ? explain_json
-                   : explain_text)(o, &c->origins[o - CONFIG_OPTIONS]);
+                   : explain_text)(c, o, &c->origins[o - CONFIG_OPTIONS]);
         return EXIT_OK;
     }
     if (strncmp(key, "kafka.", 6) == 0) return explain_kafka(cli, c, key + 6);

@@ -96,6 +96,7 @@ static void put_lists(FILE *to)
         ".\n\nBesides these: `millrace_build_info` (version), "
         "`millrace_model_info` (hash and kernel family of the\n"
         "model that scores), `process_resident_memory_bytes`, "
+        "`millrace_memory_budget_bytes`, "
         "`process_cpu_seconds_total` and\n`process_start_time_seconds`.\n",
         to);
 }

@@ -115,6 +115,7 @@ static struct config config_make(void)
     c.record_bytes_max = 1 << 16;
     c.batch_events_max = 4;
     c.user_bytes_max = 16;
+    c.text_bytes_max = 64;
     c.time_future_max = 86400000;
     c.role_amount_scale = 100;
     c.role_user = "user";
@@ -351,6 +352,34 @@ static void test_neighbours(void **state)
     assert_non_null(strstr(b->events[1].detail, "truncated"));
     expect_slice(b->events[0].item, "42");
     expect_slice(b->events[2].item, "42");
+    fixture_close(&f);
+}
+
+/* A long text ends where a character does; the event is used. */
+static void test_long_text(void **state)
+{
+    static const struct {
+        const char *text, *kept;
+    } CASES[] = {{"abcdefgh", "abcdefgh"},
+                 {"abcdefghi", "abcdefgh"},
+                 {"abcdef\xe2\x82\xac", "abcdef"}, /* a character of three */
+                 {"abcde\xe2\x82\xacz", "abcde\xe2\x82\xac"},
+                 {"abcdefg\xc3\xa9", "abcdefg"}};
+    struct fixture f = {.config = config_make()};
+    (void)state;
+    f.config.text_bytes_max = 8;
+    fixture_open(&f, SCHEMA);
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        struct sample s = GOOD;
+        const struct event *ev;
+        s.text = CASES[i].text;
+        sample_put(s);
+        ev = decode(&f);
+        assert_int_equal(ev->bad, BAD_NONE);
+        expect_slice(ev->text, CASES[i].kept);
+        assert_int_equal(ev->text_cut,
+                         strlen(CASES[i].text) != strlen(CASES[i].kept));
+    }
     fixture_close(&f);
 }
 
@@ -698,6 +727,7 @@ int main(void)
         cmocka_unit_test(test_every_truncation),
         cmocka_unit_test(test_tombstones),
         cmocka_unit_test(test_neighbours),
+        cmocka_unit_test(test_long_text),
         cmocka_unit_test(test_no_time),
         cmocka_unit_test(test_refused_at_start),
         cmocka_unit_test(test_id_kinds),
