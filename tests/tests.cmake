@@ -119,3 +119,16 @@ if(MILLRACE_TESTS)
     target_link_options(millrace_faults PRIVATE -Wl,--wrap=${call})
   endforeach()
 endif()
+
+# A worker as a process of its own, and a library that makes calls fail.
+if(MILLRACE_TESTS)
+  add_executable(faults_worker tests/faults/worker_driver.c
+    tests/support/spine_log.c tests/support/random_model.c)
+  target_include_directories(faults_worker PRIVATE tests/support)
+  target_link_libraries(faults_worker PRIVATE millrace_pipeline
+    PkgConfig::CMOCKA)
+  target_link_options(faults_worker PRIVATE -no-pie)
+  add_library(faults_preload MODULE tests/faults/preload.c)
+  target_link_libraries(faults_preload PRIVATE ${CMAKE_DL_LIBS})
+  set_target_properties(faults_preload PROPERTIES PREFIX "")
+endif()
