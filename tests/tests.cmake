@@ -20,6 +20,7 @@ if(MILLRACE_TESTS)
   target_sources(flow_0030-all_answers PRIVATE tests/support/spine_log.c
     tests/support/random_model.c)
   target_include_directories(flow_0030-all_answers PRIVATE tests/support)
+  set_tests_properties(flow_0030-all_answers PROPERTIES TIMEOUT 400)
 endif()
 
 # Oracles: Python compares what a driver of ours says with what others say.
@@ -104,30 +105,33 @@ endif()
 
 # The program with fault points and sabotage (tests/faults/faults.h), by
 # wrappers around calls of its own objects.
+function(add_faults target)
+  target_sources(${target} PRIVATE tests/faults/faults.c tests/faults/wrappers.c)
+  foreach(call state_open_partition state_close_partition state_committed
+      state_rewind stage_users_apply history_apply store_write store_writes_row
+      sink_kafka_open producer_send producer_flush
+      rd_kafka_consumer_group_metadata rd_kafka_send_offsets_to_transaction
+      rd_kafka_commit_transaction worker_free)
+    target_link_options(${target} PRIVATE -Wl,--wrap=${call})
+  endforeach()
+endfunction()
 if(MILLRACE_TESTS)
-  add_executable(millrace_faults pipeline/cli/main.c tests/faults/faults.c
-    tests/faults/wrappers.c)
+  add_executable(millrace_faults pipeline/cli/main.c)
+  add_faults(millrace_faults)
   target_link_libraries(millrace_faults PRIVATE millrace_pipeline)
   if(NOT MILLRACE_SANITIZE)
     target_link_libraries(millrace_faults PRIVATE PkgConfig::JEMALLOC)
   endif()
-  foreach(call state_open_partition state_close_partition state_committed
-      state_rewind stage_users_apply history_apply store_write sink_kafka_open
-      producer_send producer_flush rd_kafka_consumer_group_metadata
-      rd_kafka_send_offsets_to_transaction rd_kafka_commit_transaction
-      worker_free)
-    target_link_options(millrace_faults PRIVATE -Wl,--wrap=${call})
-  endforeach()
 endif()
 
 # A worker as a process of its own, and a library that makes calls fail.
 if(MILLRACE_TESTS)
   add_executable(faults_worker tests/faults/worker_driver.c
     tests/support/spine_log.c tests/support/random_model.c)
+  add_faults(faults_worker)
   target_include_directories(faults_worker PRIVATE tests/support)
   target_link_libraries(faults_worker PRIVATE millrace_pipeline
-    PkgConfig::CMOCKA)
-  target_link_options(faults_worker PRIVATE -no-pie)
+    PkgConfig::CMOCKA ${CMAKE_DL_LIBS})
   add_library(faults_preload MODULE tests/faults/preload.c)
   target_link_libraries(faults_preload PRIVATE ${CMAKE_DL_LIBS})
   set_target_properties(faults_preload PROPERTIES PREFIX "")

@@ -197,12 +197,19 @@ def make_topic(topic, settings, partitions=PARTITIONS):
 def log_ends(topic, isolation=IsolationLevel.READ_COMMITTED):
     """The offset after the last record of each partition that such a reader
     may see."""
-    parts = ADMIN.list_topics(topic, 10).topics[topic].partitions
-    answers = ADMIN.list_offsets(
-        {TopicPartition(topic, p): OffsetSpec.latest() for p in parts},
-        isolation_level=isolation)
-    return {part.partition: answer.result(10).offset
-            for part, answer in answers.items()}
+    until = time.monotonic() + DRAIN_S
+    while True:
+        try:
+            parts = ADMIN.list_topics(topic, 10).topics[topic].partitions
+            answers = ADMIN.list_offsets(
+                {TopicPartition(topic, p): OffsetSpec.latest() for p in parts},
+                isolation_level=isolation)
+            return {part.partition: answer.result(10).offset
+                    for part, answer in answers.items()}
+        except confluent_kafka.KafkaException:  # a broker that comes back
+            if time.monotonic() > until:
+                raise
+            time.sleep(1)
 
 
 def committed(group, parts):

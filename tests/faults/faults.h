@@ -44,6 +44,7 @@
     X(no_fold)          /* I3: a new owner begins at the committed offset */   \
     X(no_rewind)        /* I3: after a failure it goes on as if nothing was */ \
     X(unfenced)         /* the group's generation is left out of commits */    \
+    X(flipped_row)      /* a bit of every tenth row is not as encoded */       \
     X(slow_stop)        /* SIGTERM is not obeyed in time */
 
 #define FAULT_ENUM(name)    FAULT_##name,

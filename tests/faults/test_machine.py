@@ -41,7 +41,7 @@ class MachineCase(unittest.TestCase):
         return path
 
     def worker(self, command, path, nth=None, sabotage=None):
-        env = dict(os.environ)
+        env = {**os.environ, "MILLRACE_SABOTAGE": sabotage or ""}
         if nth:
             env |= {"LD_PRELOAD": PRELOAD, "MILLRACE_NTH": nth,
                     "MILLRACE_NTH_DIR": os.path.join(path, "state"),
@@ -99,42 +99,64 @@ class MachineCase(unittest.TestCase):
                                      sorted(self.became.items())))
 
 
+class SabotageTest(MachineCase):
+    """Does `recovers` see what it must?"""
+
+    def test_checkpoint_ahead(self):
+        path = self.new_dir()
+        done = self.worker("crash", path, sabotage="checkpoint_ahead")
+        self.assertEqual(done.returncode, 0)
+        with self.assertRaises(AssertionError):
+            self.recovers(path, "a crash")
+
+    def test_flipped_rows(self):
+        """A bit that RocksDB's checksums cover as it is: ours must see it."""
+        path = self.new_dir()
+        self.worker("crash", path, sabotage="flipped_row")
+        done = self.worker("run", path)
+        if done.returncode == 0:
+            self.assertIn("STATEDAMAGED", done.stderr)
+        else:
+            self.assertRegex(done.stderr, "damaged|checksum")
+        self.recovers(path, "flipped rows")
+
+
 class DiskTest(MachineCase):
     def test_full(self):
         """No space left, and it stays so until the restart."""
-        self.nth_fails("write", scaled(8, 60, 1000), errno.ENOSPC, "on")
+        self.nth_fails("write", scaled(6, 40, 1000), errno.ENOSPC, "on")
 
     @by_hand
     def test_write(self):
-        self.nth_fails("write", scaled(0, 60, 1000), errno.EIO)
+        self.nth_fails("write", scaled(0, 30, 1000), errno.EIO)
 
     def test_sync(self):
-        self.nth_fails("sync", scaled(4, 30, 1000), errno.EIO)
+        self.nth_fails("sync", scaled(3, 20, 1000), errno.EIO)
 
     @by_hand
     def test_open(self):
-        self.nth_fails("open", scaled(0, 60, 1000), errno.EMFILE)
+        self.nth_fails("open", scaled(0, 30, 1000), errno.EMFILE)
 
     @by_hand
     def test_rename(self):
-        self.nth_fails("rename", scaled(0, 30, 1000), errno.EIO)
+        self.nth_fails("rename", scaled(0, 15, 1000), errno.EIO)
 
     @by_hand
     def test_read(self):
-        self.nth_fails("read", scaled(0, 60, 1000), errno.EIO)
+        self.nth_fails("read", scaled(0, 30, 1000), errno.EIO)
 
 
 class MemoryTest(MachineCase):
     def test_own(self):
         """Calls of the program's own code: it stops and says so. What is so
         small that nothing else would work either is an assert."""
-        self.nth_fails("own_malloc", scaled(12, 150, 2000), aborts=True)
+        self.nth_fails("own_malloc", scaled(8, 100, 2000), aborts=True)
 
     @by_hand
     def test_any(self):
         """Of libraries too. RocksDB is C++: it ends the process by an
         exception that nothing catches. What counts is the next start."""
-        self.nth_fails("malloc", scaled(0, 60, 500), aborts=True)
+        self.nth_fails("malloc", scaled(0, 40, 500), aborts=True)
 
 
 class DamageTest(MachineCase):
@@ -181,7 +203,7 @@ class DamageTest(MachineCase):
                 yield name, self.random.randrange(size)
 
     def test_bit_flips(self):
-        places = list(self.positions(scaled(40, 400, 1000)))
+        places = list(self.positions(scaled(16, 200, 1000)))
         for name, at in places:
             bit = 1 << self.random.randrange(8)
 
@@ -193,7 +215,7 @@ class DamageTest(MachineCase):
         self.report("bit flips", places)
 
     def test_cut_short(self):
-        places = list(self.positions(scaled(20, 100, 300)))
+        places = list(self.positions(scaled(8, 60, 300)))
         for name, at in places:
             self.check(self.damaged(name, lambda f, _, at=at: f.truncate(at)),
                        f"{name} cut at {at}")

@@ -134,20 +134,34 @@ class BrokerTest(MoveCase):
     def kill_broker(self):
         with open(f"{TOP}/.kafka/{harness.PORT}/pid", encoding="ascii") as f:
             os.kill(int(f.read()), signal.SIGKILL)
-        time.sleep(1)
+        time.sleep(2)
+
+    def goes_on(self, config, run):
+        """To the log's end. A fatal error of the client may end the process,
+        with a message: then it is started again."""
+        for _ in range(3):
+            if run.ended(0) is None:
+                try:
+                    self.drained(run, 120)
+                    run.stop()
+                    return
+                except AssertionError:
+                    self.assertIsNotNone(run.ended(0), run.text())
+            self.assertEqual(run.ended(0), 1, run.text())
+            self.assertIn("FENCED_INSTANCE_ID", run.text())
+            tell("ended by FENCED_INSTANCE_ID, started again")
+            run = FaultRun(self, config)
+        self.fail(run.text())
 
     def away(self, how, seconds):
-        config = self.start(2000)
-        run = FaultRun(self, config)
-        self.feed(config, 15000, 1000)
+        config = self.start(15000)
+        run = FaultRun(self, config, *SMALL)
         run.wait(lambda: run.metric("millrace_events_scored_total") > 3000,
                  "scoring")
         how()
         time.sleep(seconds)
         self.kafka("up")
-        self.fed()
-        self.drained(run, 120)
-        run.stop()
+        self.goes_on(config, run)
         return self.findings(config)
 
     def test_restarted(self):

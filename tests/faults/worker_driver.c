@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include <assert.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,7 @@ enum {
     USERS = 60,
     SEED = 11,
     CRASH_STEPS = 50,
+    REBUILDS_MAX = 3,
     /* So little that rows go to the store and come back, and files are
      * written and merged. */
     STORE_MEMORY_BYTES = 128 << 10,
@@ -42,8 +44,6 @@ enum {
     PATH_BYTES = 4096,
 };
 
-/* Exported by preload.c: from here on, calls may fail. */
-void faults_arm(const void *text, const void *text_end) __attribute__((weak));
 extern const char __executable_start, etext;
 
 /* --- the journal --------------------------------------------------------- */
@@ -172,6 +172,14 @@ static int complain(const struct err *e)
     return 1;
 }
 
+/* From here on, calls may fail, if preload.c is there. */
+static void arm_faults(void)
+{
+    void (*arm)(const void *text, const void *text_end);
+    *(void **)&arm = dlsym(RTLD_DEFAULT, "faults_arm");
+    if (arm) arm(&__executable_start, &etext);
+}
+
 static enum rc run_worker(struct worker *w, bool crash, struct err *e)
 {
     const atomic_bool stop = false;
@@ -179,6 +187,23 @@ static enum rc run_worker(struct worker *w, bool crash, struct err *e)
     for (int i = 0; i < CRASH_STEPS; i++)
         TRY(worker_step(w, e));
     _exit(0);
+}
+
+/* As the service does: state that turns out to be damaged is made anew. */
+static enum rc run_through_damage(struct spine_run *r,
+                                  const struct spine_log *log, bool crash,
+                                  struct err *e)
+{
+    for (int again = 0;; again++) {
+        uint64_t rebuilds = store_rebuilds(r->options.store);
+        enum rc rc = run_worker(r->worker, crash, e);
+        if (rc != RC_STOP || again == REBUILDS_MAX ||
+            store_rebuilds(r->options.store) == rebuilds)
+            return rc;
+        spine_run_crash(r);
+        journal_begin(self(r->options.sink));
+        spine_run_again(r, log);
+    }
 }
 
 static int run(const char *state_dir, const char *journal_path, bool crash)
@@ -190,7 +215,6 @@ static int run(const char *state_dir, const char *journal_path, bool crash)
     struct spine_run r;
     struct err e;
     enum rc rc;
-    if (faults_arm) faults_arm(&__executable_start, &etext);
     spine_log_make(&log, EVENTS, USERS, SEED);
     read_journal(journal_path, log.committed, NULL, NULL);
     spine_run_open(&r, &log, SETS);
@@ -201,10 +225,11 @@ static int run(const char *state_dir, const char *journal_path, bool crash)
     journal_begin(&j);
     r.options.sink = &j.base;
     r.options.cache_bytes = CACHE_BYTES;
+    arm_faults();
     r.options.store = open_store(state_dir, false, &e);
     if (!r.options.store) return complain(&e);
     if (worker_new(&r.worker, &r.options, &e) != RC_OK) return complain(&e);
-    rc = run_worker(r.worker, crash, &e);
+    rc = run_through_damage(&r, &log, crash, &e);
     worker_free(r.worker);
     store_close(r.options.store);
     return rc == RC_OK ? 0 : complain(&e);
