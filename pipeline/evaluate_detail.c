@@ -213,12 +213,12 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Resamples without one of the classes have no value, and are left out. */
-static struct evaluate_interval middle_95(double *values)
+struct evaluate_interval evaluate_difference(const double *a, const double *b)
 {
+    double values[EVALUATE_RESAMPLES];
     uint32_t count = 0;
     for (uint32_t i = 0; i < EVALUATE_RESAMPLES; i++)
-        if (isfinite(values[i])) values[count++] = values[i];
+        if (isfinite(a[i] - b[i])) values[count++] = a[i] - b[i];
     if (count == 0) return (struct evaluate_interval){NAN, NAN};
     qsort(values, count, sizeof *values, by_value);
     return (struct evaluate_interval){values[(uint32_t)(count * 0.025)],
@@ -227,14 +227,14 @@ static struct evaluate_interval middle_95(double *values)
 
 static void measure_intervals(const struct rows *r, struct evaluate_detail *d)
 {
-    double auc[EVALUATE_RESAMPLES], precision[EVALUATE_RESAMPLES];
+    static const double none[EVALUATE_RESAMPLES];
     for (uint32_t i = 0; i < EVALUATE_RESAMPLES; i++) {
         struct resampled one = resample(r, i);
-        auc[i] = one.auc_roc;
-        precision[i] = one.average_precision;
+        d->auc_resampled[i] = one.auc_roc;
+        d->precision_resampled[i] = one.average_precision;
     }
-    d->auc_roc = middle_95(auc);
-    d->average_precision = middle_95(precision);
+    d->auc_roc = evaluate_difference(d->auc_resampled, none);
+    d->average_precision = evaluate_difference(d->precision_resampled, none);
 }
 
 /* --- days ---------------------------------------------------------------- */
@@ -321,6 +321,8 @@ static void begin(struct evaluate_detail *d)
         d->precision_at[i] = d->recall_at[i] = NAN;
     for (uint32_t i = 0; i < EVALUATE_RATES; i++)
         d->recall_at_rate[i] = NAN;
+    for (uint32_t i = 0; i < EVALUATE_RESAMPLES; i++)
+        d->auc_resampled[i] = d->precision_resampled[i] = NAN;
 }
 
 enum rc evaluate_detail(const struct evaluate *ev, uint32_t column,

@@ -60,6 +60,10 @@ struct evaluate_detail {
     double recall_at_rate[EVALUATE_RATES];
     double value_found; /* NaN: no amounts */
     struct evaluate_interval auc_roc, average_precision;
+    /* Of each resample, NaN where it lacks a class: the same users in all
+       details, so that those of two models can be subtracted. */
+    double auc_resampled[EVALUATE_RESAMPLES];
+    double precision_resampled[EVALUATE_RESAMPLES];
     /* Only where every score is a probability; else NaN, and no bins. */
     struct evaluate_bin bins[EVALUATE_BINS];
     double observed_over_expected, observed_over_expected_high; /* > 0.1 */
@@ -73,6 +77,9 @@ struct evaluate_detail {
 enum rc evaluate_detail(const struct evaluate *ev, uint32_t column,
                         int32_t amounts, const struct evaluate_options *o,
                         struct evaluate_detail *out, struct err *e) MUST_USE;
+/* Of a's number less b's, by pairs of resamples; for two models over the
+ * same rows. */
+struct evaluate_interval evaluate_difference(const double *a, const double *b);
 void evaluate_detail_free(struct evaluate_detail *d);
 
 #endif

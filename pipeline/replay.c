@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "container.h"
+#include "feature_file.h"
 #include "outputs.h"
 #include "registry_outputs.h"
 #include "sink_file.h"
@@ -31,6 +32,7 @@ struct runner {
 struct replay {
     struct replay_options o;
     struct schema *schemas[OUTPUTS];
+    struct feature_file *features;
     uint32_t schema_ids[OUTPUTS]; /* those of the run, for --verify */
     struct runner *runners;       /* (o.workers) */
     struct watch *watches[REPLAY_WORKERS_MAX];
@@ -177,6 +179,16 @@ static enum rc open_sink(struct replay *r, struct runner *n, struct err *e)
     return verify_sink(&n->sink, r->o.verify, n->outputs, e);
 }
 
+static enum rc open_features(struct replay *r, struct runner *n, struct err *e)
+{
+    if (!r->o.features_path) return RC_OK;
+    assert(r->o.workers == 1 && n->watch);
+    TRY(feature_file_create(&r->features, r->o.features_path, r->o.codec,
+                            state_windows_shape(worker_state(n->worker)), e));
+    watch_features(n->watch, r->features);
+    return RC_OK;
+}
+
 static enum rc open_runner(struct replay *r, uint32_t index, struct err *e)
 {
     struct runner *n = &r->runners[index];
@@ -206,7 +218,8 @@ static enum rc open_runner(struct replay *r, uint32_t index, struct err *e)
     o.mapping = n->input.mapping;
     o.topic = n->input.topic;
     o.sink = n->sink;
-    return worker_new(&n->worker, &o, e);
+    TRY(worker_new(&n->worker, &o, e));
+    return open_features(r, n, e);
 }
 
 /* --- all ---------------------------------------------------------------- */
@@ -279,7 +292,8 @@ enum rc replay_join(struct replay *r, struct err *e)
             *e = r->runners[i].e;
             return r->runners[i].rc;
         }
-    return finish_files(r, e);
+    TRY(finish_files(r, e));
+    return r->features ? feature_file_finish(r->features, e) : RC_OK;
 }
 
 void replay_free(struct replay *r)
@@ -296,6 +310,7 @@ void replay_free(struct replay *r)
     }
     for (uint32_t k = 0; k < OUTPUTS; k++)
         schema_free(r->schemas[k]);
+    feature_file_close(r->features);
     free(r->runners);
     free(r);
 }

@@ -27,9 +27,10 @@ struct replay_options {
     struct topic_range range;
     uint32_t workers;
     const char *fraud_path, *recommendations_path; /* NULL: not written */
-    const char *codec;                             /* of those files */
-    bool to_topics;          /* outputs to the configuration's topics */
-    struct metrics *metrics; /* of that many workers */
+    const char *features_path; /* what the heads saw; one worker, with watch */
+    const char *codec;         /* of those files */
+    bool to_topics;            /* outputs to the configuration's topics */
+    struct metrics *metrics;   /* of that many workers */
     const struct watch_options *watch; /* NULL: measure nothing */
     struct verify *verify;             /* NULL: compare with no record */
 };

@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "feature_file.h"
 #include "hash.h"
 #include "map64.h"
 #include "train.h"
@@ -30,6 +31,7 @@ struct watch {
     uint32_t *counts; /* (N) of items that are no user's last */
     struct popularity *popularity;
     struct watch_ranking next;
+    struct feature_file *features; /* NULL: not written */
 };
 
 enum rc watch_new(struct watch **out, const struct watch_options *o,
@@ -213,8 +215,14 @@ static enum rc watch_item(struct watch *w, const struct record *r,
     return RC_OK;
 }
 
-static enum rc watch_score(struct watch *w, const struct event *ev,
-                           const struct outcome *o, struct err *e)
+void watch_features(struct watch *w, struct feature_file *to)
+{
+    w->features = to;
+}
+
+static enum rc watch_score(struct watch *w, const struct record *r,
+                           const struct event *ev, const struct outcome *o,
+                           struct err *e)
 {
     const float scores[WATCH_COLUMNS] = {
         [WATCH_FRAUD] = o->scored ? o->fraud : NAN,
@@ -227,6 +235,7 @@ static enum rc watch_score(struct watch *w, const struct event *ev,
     if (label == LABEL_UNKNOWN)
         label = labels_find(w->o.labels, ev->past.event_id, ev->time_ms,
                             INT64_MAX, w->o.label_delay_ms);
+    if (w->features) TRY(feature_file_add(w->features, r, ev, o, label, e));
     return evaluate_add(w->scores, scores, label, hash64(ev->user), ev->time_ms,
                         e);
 }
@@ -236,7 +245,7 @@ enum rc watch_batch(void *user, const struct batch *b, struct err *e)
     struct watch *w = user;
     for (uint32_t i = 0; i < b->count; i++) {
         if (!b->outcomes[i].applied) continue;
-        TRY(watch_score(w, &b->events[i], &b->outcomes[i], e));
+        TRY(watch_score(w, &b->records[i], &b->events[i], &b->outcomes[i], e));
         if (w->o.model && b->events[i].past.item != 0)
             TRY(watch_item(w, &b->records[i], &b->events[i], &b->outcomes[i],
                            e));

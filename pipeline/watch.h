@@ -29,10 +29,14 @@ struct watch_options {
     uint32_t scale;  /* of amounts: role.amount.scale */
 };
 
+struct feature_file;
 struct watch;
 enum rc watch_new(struct watch **out, const struct watch_options *o,
                   struct err *e) MUST_USE;
 void watch_free(struct watch *w);
+
+/* Rows go there as well, lent; before the first batch. */
+void watch_features(struct watch *w, struct feature_file *to);
 
 /* A worker_observe_fn; user is a struct watch. */
 enum rc watch_batch(void *user, const struct batch *b, struct err *e);

@@ -25,7 +25,8 @@ struct command {
     struct evaluate_options evaluate;
     struct cli_texts label_paths;
     struct replay_report report;
-    const char *page; /* where the report goes, or NULL */
+    const char *page;    /* where the report goes, or NULL */
+    const char *compare; /* another model's directory, or NULL */
     const char *const *words;
     uint32_t word_count;
     const char *topic;
@@ -71,6 +72,9 @@ static int parse(struct command *c, int argc, char **argv)
          "fraud scores to this Avro file"},
         {"recommendations-to", "FILE", CLI_TEXT, &c->o.recommendations_path,
          "recommendations to this Avro file"},
+        {"features", "FILE", CLI_TEXT, &c->o.features_path,
+         "what the fraud head saw of every event, with its label, to this "
+         "Avro file"},
         {"to-topics", NULL, CLI_FLAG, &c->o.to_topics,
          "outputs to the topics of the configuration"},
         {"codec", "NAME", CLI_TEXT, &c->o.codec,
@@ -91,6 +95,8 @@ static int parse(struct command *c, int argc, char **argv)
          "of --labels names is good (default 7d)"},
         {"leave-one-out", NULL, CLI_FLAG, &c->watch.leave_one_out,
          "rank each user's last item among all items"},
+        {"compare", "DIR", CLI_TEXT, &c->compare,
+         "measure this model over the same log too, and the differences"},
         {"report", "FILE", CLI_TEXT, &c->page,
          "what was measured, as one HTML page"},
         {"verify", "FILE", CLI_TEXTS, &c->verify_paths,
@@ -175,10 +181,15 @@ static enum rc open_record(struct command *c, struct err *e)
 static enum rc open_all(struct command *c, struct err *e)
 {
     if (c->o.workers == 0) c->o.workers = c->config->workers;
+    if (c->o.features_path && (c->o.workers > 1 || !c->config->model_dir[0]))
+        return ERR(e, RC_STOP,
+                   "--features needs a model (set model.dir) and one worker: "
+                   "its rows are in the order of the log");
     if (c->config->model_dir[0])
         TRY(model_open(&c->model, c->config->model_dir, e));
-    else if (c->watch.leave_one_out)
-        return ERR(e, RC_STOP, "--leave-one-out needs a model: set model.dir");
+    else if (c->watch.leave_one_out || c->compare)
+        return ERR(e, RC_STOP, "%s needs a model: set model.dir",
+                   c->compare ? "--compare" : "--leave-one-out");
     if (c->label_paths.count > 0)
         TRY(labels_read(&c->labels, c->label_paths.at, c->label_paths.count,
                         e));
@@ -245,6 +256,40 @@ static void finish_report(struct command *c)
     }
 }
 
+/* The other model over the same log, whose outputs go nowhere. The first
+ * replay's rows are not needed any more. */
+static enum rc replay_other(struct command *c, struct command *other,
+                            struct err *e)
+{
+    replay_free(c->replay);
+    c->replay = NULL;
+    *other = *c;
+    other->model = NULL;
+    other->metrics = NULL;
+    other->verify = NULL;
+    other->report = (struct replay_report){0};
+    other->o.fraud_path = other->o.recommendations_path = NULL;
+    other->o.features_path = NULL;
+    other->o.to_topics = false;
+    TRY(model_open(&other->model, c->compare, e));
+    TRY(metrics_new(&other->metrics, c->o.workers, e));
+    fill_options(other);
+    TRY(replay_start(&other->replay, &other->o, e));
+    TRY(wait_for_end(other, e));
+    TRY(measure(other, e));
+    finish_report(other);
+    c->report.other = &other->report;
+    return RC_OK;
+}
+
+static void close_other(struct command *other)
+{
+    replay_free(other->replay);
+    replay_report_free(&other->report);
+    metrics_free(other->metrics);
+    if (other->model) model_free(other->model);
+}
+
 static enum rc write_page(struct command *c, struct err *e)
 {
     const struct replay_page page = {
@@ -273,7 +318,7 @@ static void close_all(struct command *c)
 
 int command_replay(int argc, char **argv)
 {
-    struct command c = {0};
+    struct command c = {0}, other = {0};
     struct err e;
     enum rc rc;
     int status = parse(&c, argc, argv);
@@ -286,6 +331,7 @@ int command_replay(int argc, char **argv)
     if (rc == RC_OK) rc = wait_for_end(&c, &e);
     if (rc == RC_OK) rc = measure(&c, &e);
     finish_report(&c);
+    if (rc == RC_OK && c.compare) rc = replay_other(&c, &other, &e);
     if (rc == RC_OK) rc = write_page(&c, &e);
     if (rc == RC_OK)
         print(&c);
@@ -293,6 +339,7 @@ int command_replay(int argc, char **argv)
         status = cli_fail(&c.cli, EXIT_FAILED, &e);
     if (rc == RC_OK)
         status = replay_report_differs(&c.report) ? EXIT_DIFFERS : EXIT_OK;
+    close_other(&other);
     close_all(&c);
     return status;
 }

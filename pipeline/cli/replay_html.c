@@ -392,6 +392,59 @@ static void speed(struct html *h, const struct replay_report *r)
     say(h, "</table></div>\n");
 }
 
+/* --- another model ------------------------------------------------------- */
+
+static void difference_row(struct html *h, const struct replay_report *r,
+                           uint32_t i, bool auc)
+{
+    const struct evaluate_detail *a = &r->details[i];
+    const struct evaluate_detail *b = &r->other->details[i];
+    const struct evaluate_result *v = &r->scores[i], *w = &r->other->scores[i];
+    struct evaluate_interval at =
+        auc ? evaluate_difference(a->auc_resampled, b->auc_resampled)
+            : evaluate_difference(a->precision_resampled,
+                                  b->precision_resampled);
+    double mine = auc ? v->auc_roc : v->average_precision;
+    double theirs = auc ? w->auc_roc : w->average_precision;
+    say(h, "<tr><td>%s, %s</td>", NAMES[i], auc ? "AUC" : "average precision");
+    cell(h, "%.4f", mine);
+    cell(h, "%.4f", theirs);
+    say(h, "<td>%+.4f <span class=\"soft\">%+.4f to %+.4f</span></td></tr>\n",
+        mine - theirs, at.low, at.high);
+}
+
+static void hit_row(struct html *h, const char *name, const struct ranking *a,
+                    const struct ranking *b)
+{
+    if (a->events == 0 || b->events == 0) return;
+    say(h, "<tr><td>%s, HR@10</td>", name);
+    cell(h, "%.4f", ranking_hit_rate(a, 2));
+    cell(h, "%.4f", ranking_hit_rate(b, 2));
+    cell(h, "%+.4f", ranking_hit_rate(a, 2) - ranking_hit_rate(b, 2));
+    say(h, "</tr>\n");
+}
+
+static void other_model(struct html *h, const struct replay_report *r)
+{
+    const struct replay_report *o = r->other;
+    if (!o) return;
+    say(h,
+        "<h2>Against model %s</h2><div class=\"wide\"><table><tr><th></th>"
+        "<th>%s</th><th>%s</th><th>difference</th></tr>\n",
+        o->model->hash, r->model->hash, o->model->hash);
+    for (uint32_t i = 0; i < WATCH_AMOUNT; i++) {
+        if (!replay_report_pairs(r, i)) continue;
+        difference_row(h, r, i, false);
+        difference_row(h, r, i, true);
+    }
+    hit_row(h, "next item", &r->next.model, &o->next.model);
+    hit_row(h, "last item, left out", &r->leave_one_out.model,
+            &o->leave_one_out.model);
+    say(h, "</table></div><p class=\"soft\">The same events, paired: "
+           "intervals are of the difference, by the same resamples of "
+           "users.</p>\n");
+}
+
 /* --- where it comes from ------------------------------------------------- */
 
 static void model_card(struct html *h, const struct config *c)
@@ -470,6 +523,7 @@ enum rc replay_report_html(const struct replay_report *r,
             days(&h, &r->details[WATCH_FRAUD]);
         }
         rankings(&h, r);
+        other_model(&h, r);
     }
     speed(&h, r);
     if (r->model) model_card(&h, page->config);

@@ -102,11 +102,16 @@ static void print_verified(const struct replay_report *r)
     (void)printf("\n");
 }
 
-void replay_report_print(const struct replay_report *r)
+bool replay_report_pairs(const struct replay_report *r, uint32_t column)
 {
-    print_counts(r);
-    if (r->verified) print_verified(r);
-    if (!r->measured) return;
+    const struct evaluate_result *a = &r->scores[column];
+    const struct evaluate_result *b = &r->other->scores[column];
+    return !isnan(a->auc_roc) && !isnan(b->auc_roc) && a->rows == b->rows &&
+           a->positives == b->positives;
+}
+
+static void print_quality(const struct replay_report *r)
+{
     print_scores("fraud", &r->scores[WATCH_FRAUD]);
     print_scores("anomaly", &r->scores[WATCH_ANOMALY]);
     if (r->next.model.events > 0)
@@ -117,6 +122,42 @@ void replay_report_print(const struct replay_report *r)
         print_ranking("last item", &r->leave_one_out.model, UINT32_MAX);
         print_ranking(" popular", &r->leave_one_out.popular, UINT32_MAX);
     }
+}
+
+/* Of this model less the other. */
+static void print_difference(const char *name, const struct replay_report *r,
+                             uint32_t column)
+{
+    const struct replay_report *o = r->other;
+    struct evaluate_interval precision, auc;
+    if (!replay_report_pairs(r, column)) return;
+    precision = evaluate_difference(r->details[column].precision_resampled,
+                                    o->details[column].precision_resampled);
+    auc = evaluate_difference(r->details[column].auc_resampled,
+                              o->details[column].auc_resampled);
+    (void)printf("%-9s average precision %+.4f (95 %%: %+.4f to %+.4f)  AUC "
+                 "%+.4f (%+.4f to %+.4f)\n",
+                 name,
+                 r->scores[column].average_precision -
+                     o->scores[column].average_precision,
+                 precision.low, precision.high,
+                 r->scores[column].auc_roc - o->scores[column].auc_roc, auc.low,
+                 auc.high);
+}
+
+void replay_report_print(const struct replay_report *r)
+{
+    print_counts(r);
+    if (r->verified) print_verified(r);
+    if (!r->measured) return;
+    print_quality(r);
+    if (!r->other) return;
+    (void)printf("\nmodel %s, the other of --compare:\n",
+                 r->other->model->hash);
+    print_quality(r->other);
+    (void)printf("\n%s less %s:\n", r->model->hash, r->other->model->hash);
+    print_difference("fraud", r, WATCH_FRAUD);
+    print_difference("anomaly", r, WATCH_ANOMALY);
 }
 
 /* --- for machines ------------------------------------------------------- */
@@ -216,6 +257,55 @@ static json_t *steps_json(const struct replay_report *r)
     return out;
 }
 
+static void add_quality(json_t *out, const struct replay_report *r)
+{
+    for (uint32_t i = 0; i < WATCH_COLUMNS; i++)
+        (void)json_object_set_new(out, SCORES[i],
+                                  scores_json(&r->scores[i], &r->details[i]));
+    (void)json_object_set_new(
+        out, "next_item", watch_json(&r->next, r->next_popular, r->list_items));
+    if (r->left_one_out)
+        (void)json_object_set_new(
+            out, "leave_one_out",
+            watch_json(&r->leave_one_out, true, UINT32_MAX));
+}
+
+static json_t *difference_json(const struct replay_report *r, uint32_t column)
+{
+    const struct replay_report *o = r->other;
+    const struct evaluate_detail *a = &r->details[column];
+    const struct evaluate_detail *b = &o->details[column];
+    struct evaluate_interval precision, auc;
+    json_t *out;
+    if (!replay_report_pairs(r, column)) return json_null();
+    precision =
+        evaluate_difference(a->precision_resampled, b->precision_resampled);
+    auc = evaluate_difference(a->auc_resampled, b->auc_resampled);
+    out = json_object();
+    set_real(out, "average_precision",
+             r->scores[column].average_precision -
+                 o->scores[column].average_precision);
+    set_real(out, "average_precision_low", precision.low);
+    set_real(out, "average_precision_high", precision.high);
+    set_real(out, "auc_roc",
+             r->scores[column].auc_roc - o->scores[column].auc_roc);
+    set_real(out, "auc_roc_low", auc.low);
+    set_real(out, "auc_roc_high", auc.high);
+    return out;
+}
+
+/* The other model's numbers, and what this one's are above them. */
+static json_t *other_json(const struct replay_report *r)
+{
+    json_t *out = json_pack("{s:s}", "model_hash", r->other->model->hash);
+    add_quality(out, r->other);
+    (void)json_object_set_new(out, "fraud_difference",
+                              difference_json(r, WATCH_FRAUD));
+    (void)json_object_set_new(out, "anomaly_difference",
+                              difference_json(r, WATCH_ANOMALY));
+    return out;
+}
+
 json_t *replay_report_json(const struct replay_report *r)
 {
     const struct metrics *m = r->metrics;
@@ -246,19 +336,10 @@ json_t *replay_report_json(const struct replay_report *r)
                       (json_int_t)r->verify.missing, "extra",
                       (json_int_t)r->verify.extra, "repeated",
                       (json_int_t)r->verify.repeated));
-    if (!r->measured) return out;
-    for (uint32_t i = 0; i < WATCH_COLUMNS; i++)
-        (void)json_object_set_new(out, SCORES[i],
-                                  scores_json(&r->scores[i], &r->details[i]));
-    (void)json_object_set_new(
-        out, "next_item", watch_json(&r->next, r->next_popular, r->list_items));
-    if (r->left_one_out)
-        (void)json_object_set_new(
-            out, "leave_one_out",
-            watch_json(&r->leave_one_out, true, UINT32_MAX));
+    if (r->measured) add_quality(out, r);
+    if (r->other) (void)json_object_set_new(out, "compare", other_json(r));
     return out;
 }
-
 void replay_report_free(struct replay_report *r)
 {
     for (uint32_t i = 0; i < WATCH_COLUMNS; i++)

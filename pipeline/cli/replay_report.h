@@ -26,12 +26,16 @@ struct replay_report {
     bool verified;
     struct verify_result verify;
     uint32_t list_items; /* K of next: no rank beyond it is known */
+    const struct replay_report *other; /* of --compare, or NULL; its metrics
+                                          may be gone */
 };
 
 void replay_report_print(const struct replay_report *r); /* stdout */
 /* Verified, and not the same. */
 bool replay_report_differs(const struct replay_report *r);
 json_t *replay_report_json(const struct replay_report *r);
+/* Both scored the same rows, so that their numbers can be subtracted. */
+bool replay_report_pairs(const struct replay_report *r, uint32_t column);
 void replay_report_free(struct replay_report *r);
 
 /* For the page alone. */

@@ -3,7 +3,8 @@
 
 Goal: what `millrace replay` writes is what fastavro reads, one score and one
 list for each event in the order of the log, the same with two workers; and
-what it says of their quality is what scikit-learn says of the same scores.
+what it says of their quality is what scikit-learn says of the same scores; the
+rows of --features are what the events alone give.
 Method: the commands as a user runs them, on a small log; labels, joins and
 rankings are done again here in the plainest way.
 
@@ -125,6 +126,26 @@ def check_next_item(said, events, lists, chosen):
     check("NDCG@10", said["next_item"]["ndcg_at_10"], gain / asked)
 
 
+def check_features(rows, events, labels, scores):
+    """Each feature is one that can be worked out of the events alone."""
+    assert len(rows) == EVENTS
+    seen = {}
+    for i, (row, event, score) in enumerate(zip(rows, events, scores)):
+        now, user = ms(event["time"]), event["user_id"]
+        past = seen.setdefault(user, [])
+        past.append((now, event["amount"]))
+        assert row["event_id"] == event["event_id"] and row["offset"] == i
+        assert row["user_id"] == user and ms(row["time"]) == now
+        assert row["label"] == (None if labels[i] is None else bool(labels[i]))
+        assert row["probability"] == score["probability"]
+        assert row["anomaly"] == score["anomaly"]
+        check("amount", row["amount"], event["amount"], 1e-5)
+        check("events_total", row["events_total"], len(past))
+        day = [a for t, a in past if now - DAY_MS < t <= now]
+        check("count_1d", row["count_1d"], len(day))
+        check("amount_sum_1d", row["amount_sum_1d"], sum(day), 1e-4)
+
+
 def check_verify(millrace):
     """The record proves equal; with another threshold, and so another policy
     in every output, it does not."""
@@ -173,7 +194,15 @@ def main(millrace):
         check_order(events, scores, lists)
         check_seen(events, lists)
         chosen = [i for i in range(EVENTS) if events[i]["time"] >= cut]
-        check_quality(said, labels_of(events, labels), scores, chosen)
+        truth = labels_of(events, labels)
+        check_quality(said, truth, scores, chosen)
+        run(millrace, "replay", "--config", "shop.conf", "--set",
+            "model.dir=model", "--labels", "labels.avro", "--workers", "1",
+            "--codec", "deflate", "--features", "rows.avro", "events.avro")
+        check_features(read("rows.avro"), events, truth, scores)
+        run(millrace, "replay", "--config", "shop.conf", "--set",
+            "model.dir=model", "--workers", "2", "--features", "two.avro",
+            "events.avro", status=1)
         check_next_item(said, events, lists, chosen)
         print(f"{EVENTS} events: order, lists, "
               f"AUC {said['fraud']['auc_roc']:.4f}, "

@@ -141,6 +141,23 @@ static void test_curves_hold_the_areas(void **state)
     evaluate_detail_free(&d);
 }
 
+/* Against itself there is no difference; against noise there is. */
+static void test_difference(void **state)
+{
+    struct evaluate_detail a = detail_of(golden, SMOOTH, -1, INT64_MIN);
+    struct evaluate_detail b = detail_of(golden, 0, -1, INT64_MIN);
+    struct evaluate_interval d;
+    (void)state;
+    d = evaluate_difference(a.auc_resampled, a.auc_resampled);
+    assert_true(d.low == 0 && d.high == 0);
+    d = evaluate_difference(a.auc_resampled, b.auc_resampled);
+    assert_true(d.low <= d.high);
+    /* Paired: far narrower than the spread of either. */
+    assert_true(d.high - d.low < (a.auc_roc.high - a.auc_roc.low) / 2);
+    evaluate_detail_free(&a);
+    evaluate_detail_free(&b);
+}
+
 struct line {
     int64_t day;
     uint64_t user;
@@ -244,6 +261,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_golden),
         cmocka_unit_test(test_curves_hold_the_areas),
+        cmocka_unit_test(test_difference),
         cmocka_unit_test(test_by_hand),
         cmocka_unit_test(test_budget),
         cmocka_unit_test(test_what_is_not_defined),

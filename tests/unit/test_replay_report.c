@@ -130,6 +130,48 @@ static void test_stands_alone(void **state)
     assert_non_null(strstr(page, "</body></html>"));
 }
 
+/* A model against itself, and against one trained for longer. */
+static void test_compare(void **state)
+{
+    json_error_t fault;
+    json_t *root, *other, *difference;
+    (void)state;
+    run(command_replay,
+        "replay %s/e.avro --labels %s/l.avro --set model.dir=%s/m --compare "
+        "%s/m --json %s",
+        dir, dir, dir, dir, ROLES);
+    assert_int_equal(got.status, EXIT_OK);
+    root = json_loads(got.out, 0, &fault);
+    other = json_object_get(root, "compare");
+    assert_true(json_equal(json_object_get(root, "fraud"),
+                           json_object_get(other, "fraud")));
+    difference = json_object_get(other, "fraud_difference");
+    assert_true(
+        json_real_value(json_object_get(difference, "auc_roc_low")) == 0 &&
+        json_real_value(json_object_get(difference, "auc_roc_high")) == 0);
+    json_decref(root);
+    run(command_train,
+        "train behaviour %s/e.avro --labels %s/l.avro --out %s/n --epochs 2 "
+        "--seed 2 --width 16 --layers 1 --window 8 --until 2026-02-10 %s",
+        dir, dir, dir, ROLES);
+    assert_int_equal(got.status, EXIT_OK);
+    run(command_replay,
+        "replay %s/e.avro --labels %s/l.avro --set model.dir=%s/m --compare "
+        "%s/n --json --report %s/c.html %s",
+        dir, dir, dir, dir, dir, ROLES);
+    assert_int_equal(got.status, EXIT_OK);
+    root = json_loads(got.out, 0, &fault);
+    other = json_object_get(root, "compare");
+    difference = json_object_get(other, "fraud_difference");
+    read_page("c.html");
+    expect_number(json_object_get(other, "fraud"), "average_precision",
+                  "<td>%.4f</td>");
+    expect_number(difference, "average_precision", "<td>%+.4f ");
+    expect_number(difference, "auc_roc_high", "to %+.4f");
+    assert_non_null(strstr(page, "Against model"));
+    json_decref(root);
+}
+
 /* What comes from files and from the command line is text. */
 static void test_hostile_words(void **state)
 {
@@ -171,6 +213,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_numbers_are_those_of_the_json),
         cmocka_unit_test(test_stands_alone),
+        cmocka_unit_test(test_compare),
         cmocka_unit_test(test_hostile_words),
         cmocka_unit_test(test_where_it_cannot_be_written),
     };
