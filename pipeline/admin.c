@@ -135,7 +135,9 @@ static json_t *describe_workers(const struct admin *admin, json_t *reasons)
                       worker_phase_name(h.phase), "quiet_seconds",
                       h.quiet_seconds, "partitions", (json_int_t)h.partitions,
                       "partitions_folding", (json_int_t)h.partitions_folding,
-                      "partitions_held", (json_int_t)h.partitions_held));
+                      "partitions_held", (json_int_t)h.partitions_held,
+                      "partitions_restoring",
+                      (json_int_t)h.partitions_restoring));
         if (h.quiet_seconds > admin->o.quiet_s_max)
             add_reason(reasons, "worker %u: its loop last turned %.0f s ago", w,
                        h.quiet_seconds);
@@ -167,7 +169,13 @@ static void get_readyz(const struct admin *admin, struct answer *a)
     for (uint32_t w = 0; w < metrics_workers(admin->o.metrics); w++) {
         struct worker_health h = metrics_health(admin->o.metrics, w);
         partitions += h.partitions;
-        if (h.phase == PHASE_FOLDING)
+        if (h.phase == PHASE_RESTORING)
+            add_reason(reasons,
+                       "worker %u: restores %llu of %llu partitions from the "
+                       "changelog, %.0f %% read",
+                       w, (unsigned long long)h.partitions_restoring,
+                       (unsigned long long)h.partitions, 100 * h.restored);
+        else if (h.phase == PHASE_FOLDING)
             add_reason(reasons, "worker %u: folds %llu of %llu partitions", w,
                        (unsigned long long)h.partitions_folding,
                        (unsigned long long)h.partitions);

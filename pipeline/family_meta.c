@@ -34,7 +34,8 @@ size_t family_meta_encode(const struct family_meta *m, uint8_t *out)
 static void read_text(struct reader *r, char *out)
 {
     struct slice s = read_bytes(r, read_u32(r));
-    if (s.len >= STORE_TEXT_MAX) r->bad = true;
+    if (s.len >= STORE_TEXT_MAX || (s.len && memchr(s.ptr, 0, s.len)))
+        r->bad = true;
     if (r->bad) return;
     if (s.len) memcpy(out, s.ptr, s.len);
     out[s.len] = '\0';
@@ -49,7 +50,7 @@ static void read_copy(struct reader *r, struct family_meta *m)
     m->seen_hash = read_u64(r);
     m->changelog_next = read_i64(r);
     unsent = read_u8(r);
-    if (unsent > 1 || m->changelog_next < 0) r->bad = true;
+    if (unsent > 1 || m->changelog_next < -1) r->bad = true;
     m->unsent = unsent != 0;
 }
 
@@ -64,8 +65,10 @@ enum rc family_meta_decode(struct family_meta *m, const char *family,
 {
     struct reader r = reader_of(in);
     uint8_t version = read_u8(&r);
-    *m = (struct family_meta){
-        .seen_offset = -1, .unsent = true, .stream_ms = INT64_MIN};
+    *m = (struct family_meta){.seen_offset = -1,
+                              .changelog_next = -1,
+                              .unsent = true,
+                              .stream_ms = INT64_MIN};
     if (!r.bad && version != VERSION_PLAIN && version != VERSION)
         return ERR(e, RC_STOP,
                    "state of %s: written by version %d, this build reads %d",

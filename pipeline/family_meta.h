@@ -34,7 +34,8 @@ struct family_meta {
     int64_t seen_offset; /* a record of the log, and its hash (record_hash), by
                             which the log is known again; -1: none yet */
     uint64_t seen_hash;
-    int64_t changelog_next; /* what the changelog had before is in the rows */
+    int64_t changelog_next; /* the rows are what the changelog had before that
+                               offset; -1: they have changed since */
     bool unsent;            /* rows may hold what the changelog has not */
 };
 

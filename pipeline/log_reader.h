@@ -41,7 +41,8 @@ enum rc log_reader_next(struct log_reader *r, uint32_t wait_ms,
                         enum log_reader_found *found, struct record *out,
                         struct err *e) MUST_USE;
 
-/* The hash of the record at an offset, 0 if there is none. Nothing is added. */
+/* The hash of the record at an offset, 0 if there is none. The reader reads
+ * nothing else. */
 enum rc log_reader_hash(struct log_reader *r, int32_t partition, int64_t offset,
                         uint64_t *hash, struct err *e) MUST_USE;
 

@@ -31,8 +31,8 @@ const char *step_name(enum step s)
 
 const char *worker_phase_name(enum worker_phase p)
 {
-    static const char *const NAMES[PHASES] = {"starting", "folding", "scoring",
-                                              "draining"};
+    static const char *const NAMES[PHASES] = {"starting", "restoring",
+                                              "folding", "scoring", "draining"};
     assert(p < PHASES);
     return NAMES[p];
 }
@@ -132,6 +132,9 @@ struct worker_health metrics_health(const struct metrics *m, uint32_t worker)
         .partitions = (uint64_t)read_gauge(w, GAUGE_partitions),
         .partitions_folding = (uint64_t)read_gauge(w, GAUGE_partitions_folding),
         .partitions_held = (uint64_t)read_gauge(w, GAUGE_partitions_held),
+        .partitions_restoring =
+            (uint64_t)read_gauge(w, GAUGE_partitions_restoring),
+        .restored = read_gauge(w, GAUGE_restore_done),
     };
 }
 

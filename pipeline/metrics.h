@@ -74,10 +74,11 @@ enum metrics_process_total {
 
 /* What a worker is doing, for /readyz. */
 enum worker_phase {
-    PHASE_STARTING, /* opening, or waiting for its first assignment */
-    PHASE_FOLDING,  /* some partition is below its committed offset */
-    PHASE_SCORING,  /* assigned and up to date with its commits */
-    PHASE_DRAINING, /* stopping */
+    PHASE_STARTING,  /* opening, or waiting for its first assignment */
+    PHASE_RESTORING, /* some partition's rows come from the changelog */
+    PHASE_FOLDING,   /* some partition is below its committed offset */
+    PHASE_SCORING,   /* assigned and up to date with its commits */
+    PHASE_DRAINING,  /* stopping */
     PHASES
 };
 const char *worker_phase_name(enum worker_phase p);
@@ -167,7 +168,9 @@ enum rc metrics_write(const struct metrics *m, char **out, size_t *len,
 struct worker_health {
     enum worker_phase phase;
     double quiet_seconds; /* since the loop last turned */
-    uint64_t partitions, partitions_folding, partitions_held;
+    uint64_t partitions, partitions_folding, partitions_held,
+        partitions_restoring;
+    double restored; /* of 1 */
 };
 uint32_t metrics_workers(const struct metrics *m);
 struct worker_health metrics_health(const struct metrics *m, uint32_t worker);

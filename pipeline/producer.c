@@ -223,7 +223,8 @@ static enum rc send_to(struct producer *p, uint32_t topic, int32_t partition,
 enum rc producer_send(struct producer *p, uint32_t topic,
                       const struct message *m, struct err *e)
 {
-    return send_to(p, topic, RD_KAFKA_PARTITION_UA, m, NULL, e);
+    int32_t partition = m->placed ? m->partition : RD_KAFKA_PARTITION_UA;
+    return send_to(p, topic, partition, m, NULL, e);
 }
 
 enum rc producer_put(struct producer *p, uint32_t topic, int32_t partition,

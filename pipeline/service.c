@@ -93,7 +93,8 @@ static enum rc open_sink(struct seat *at, const char *id, struct err *e)
         .source = at->source,
         .topics = {[OUTPUT_FRAUD] = c->output_fraud_topic,
                    [OUTPUT_RECOMMENDATIONS] = c->output_recommendations_topic,
-                   [OUTPUT_DEAD_LETTERS] = c->dead_letters_topic},
+                   [OUTPUT_DEAD_LETTERS] = c->dead_letters_topic,
+                   [OUTPUT_CHANGELOG] = c->changelog_topic},
         .transactional_id = c->delivery == EXACTLY_ONCE ? id : NULL,
         .metrics = metrics_worker(at->service->metrics, at->index),
     };

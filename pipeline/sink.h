@@ -19,6 +19,7 @@ enum output {
     OUTPUT_FRAUD,
     OUTPUT_RECOMMENDATIONS,
     OUTPUT_DEAD_LETTERS,
+    OUTPUT_CHANGELOG, /* users' rows (changelog.h), not made of events */
     OUTPUTS
 };
 
@@ -28,13 +29,16 @@ struct message {
     struct slice key, value;
     const struct header *headers;
     uint32_t header_count;
+    bool placed; /* goes to this partition, whatever its key */
+    int32_t partition;
 };
 
 struct sink;
 struct sink_ops {
     enum rc (*send)(struct sink *k, const struct message *m, uint32_t count,
                     struct err *e);
-    /* next: for every owned partition the next offset to read. */
+    /* next: for every owned partition the next offset to read. None: what
+     * was sent without an offset is acknowledged (at least once). */
     enum rc (*commit)(struct sink *k, const struct source_position *next,
                       uint32_t count, struct err *e);
     /* Forget what was sent since the last commit, as far as that can be. */

@@ -16,6 +16,8 @@ enum {
     OFFSETS_WAIT_MS = 15000,
     SETTLE_US = 5000, /* see begin */
     HEADERS_OMITTED = 2,
+    ROW_KEY_BYTES = 4352,       /* beside a row in its message */
+    CLIENT_BYTES_MAX = 1000000, /* librdkafka's message.max.bytes */
 };
 
 struct kafka_sink {
@@ -401,7 +403,7 @@ static enum rc commit_acknowledged(struct kafka_sink *k,
 {
     enum rc rc = producer_flush(k->producer, FLUSH_WAIT_MS, e);
 
-    if (rc == RC_OK) return commit_offsets(k, list, e);
+    if (rc == RC_OK) return list->cnt == 0 ? RC_OK : commit_offsets(k, list, e);
     if (rc == RC_AGAIN && producer_broken(k)) {
         struct err why = *e;
         TRY(renew_producer(k, e));
@@ -419,7 +421,7 @@ static enum rc kafka_commit(struct sink *sink,
     enum rc rc;
 
     TRY(need_producer(k, e));
-    if (count == 0 && !k->open) return RC_OK;
+    if (count == 0 && exactly_once(k) && !k->open) return RC_OK;
     list = offset_list(k, next, count);
     rc = exactly_once(k) ? commit_transaction(k, list, e)
                          : commit_acknowledged(k, list, e);
@@ -454,6 +456,41 @@ static void kafka_close(struct sink *sink)
 static const struct sink_ops OPS = {kafka_send, kafka_commit, kafka_abort,
                                     kafka_close};
 
+/* A row that the topic or the client would refuse could not be restored. */
+static enum rc check_changelog(const struct kafka_sink *k,
+                               const struct topic_limits *limits, struct err *e)
+{
+    const struct config *c = k->o.config;
+    const char *own = kafka_property(c, KAFKA_PRODUCER, "message.max.bytes");
+    uint64_t client = own ? strtoull(own, NULL, 10) : CLIENT_BYTES_MAX;
+    uint64_t message = c->changelog_row_bytes_max + ROW_KEY_BYTES;
+    uint64_t needed = c->changelog_row_bytes_max + SINK_KAFKA_ROW_EXTRA_BYTES;
+
+    if (client < needed)
+        return ERR(e, RC_STOP,
+                   "changelog.row.bytes.max = %llu: the client takes messages "
+                   "of %llu bytes; set kafka.producer.message.max.bytes = %llu",
+                   (unsigned long long)c->changelog_row_bytes_max,
+                   (unsigned long long)client, (unsigned long long)needed);
+    /* The least of all topics is what the one producer sends at most. */
+    if (k->message_bytes_max > 0 && k->message_bytes_max < message)
+        return ERR(e, RC_STOP,
+                   "changelog.row.bytes.max = %llu: one of the output topics, "
+                   "'%s' among them, takes messages of %llu bytes; set its "
+                   "max.message.bytes to %llu, or lower the option",
+                   (unsigned long long)c->changelog_row_bytes_max,
+                   k->o.topics[OUTPUT_CHANGELOG],
+                   (unsigned long long)k->message_bytes_max,
+                   (unsigned long long)needed);
+    if (limits->known && !limits->compacted)
+        return ERR(e, RC_STOP,
+                   "kafka: changelog topic '%s' is not compacted, so it would "
+                   "lose users' rows by age or grow for ever; set its "
+                   "cleanup.policy to compact",
+                   k->o.topics[OUTPUT_CHANGELOG]);
+    return RC_OK;
+}
+
 /* Dead letters may have no key, and a compacted topic refuses those. */
 static enum rc ask_limits(struct kafka_sink *k, struct err *e)
 {
@@ -468,7 +505,8 @@ static enum rc ask_limits(struct kafka_sink *k, struct err *e)
                    k->o.topics[OUTPUT_DEAD_LETTERS]);
     bytes = topic_limits_message_bytes(limits, OUTPUTS);
     k->message_bytes_max = bytes == UINT64_MAX ? 0 : bytes;
-    return RC_OK;
+    if (k->base.ignores & (1u << OUTPUT_CHANGELOG)) return RC_OK;
+    return check_changelog(k, &limits[OUTPUT_CHANGELOG], e);
 }
 
 enum rc sink_kafka_open(struct sink **out, const struct sink_kafka_options *o,

@@ -24,6 +24,10 @@
 #include "metrics.h"
 #include "sink.h"
 
+/* What a changelog's topic must take beyond changelog.row.bytes.max: the key,
+ * and what surrounds a message. */
+enum { SINK_KAFKA_ROW_EXTRA_BYTES = 8192 };
+
 struct sink_kafka_options {
     const struct config *config;
     struct source *source;          /* of source_kafka_open; lent until close */

@@ -73,6 +73,7 @@ enum rc sink_topic_open(struct sink **out, const struct config *c,
     k->topics[OUTPUT_FRAUD] = c->output_fraud_topic;
     k->topics[OUTPUT_RECOMMENDATIONS] = c->output_recommendations_topic;
     k->topics[OUTPUT_DEAD_LETTERS] = c->dead_letters_topic;
+    k->topics[OUTPUT_CHANGELOG] = ""; /* a replay keeps its rows to itself */
     o.topics = k->topics;
     for (uint32_t i = 0; i < OUTPUTS; i++)
         if (!k->topics[i][0]) k->sink.ignores |= 1u << i;

@@ -25,7 +25,8 @@ struct source_position {
 
 enum source_change_kind {
     SOURCE_NO_CHANGE,
-    SOURCE_ASSIGNED, /* the worker answers with source_assign */
+    SOURCE_ASSIGNED, /* the worker answers with source_assign, of all or
+                        some; the others are added later */
     SOURCE_REVOKED,  /* finish, commit, then source_unassign */
     SOURCE_LOST,     /* discard, then source_unassign */
 };
@@ -48,6 +49,9 @@ struct source_ops {
                       struct err *e);
     enum rc (*assign)(struct source *s, const struct source_position *at,
                       uint32_t count, struct err *e);
+    /* More of those assigned: all that are to be read, the added last. */
+    enum rc (*add)(struct source *s, const struct source_position *all,
+                   uint32_t count, uint32_t added, struct err *e);
     enum rc (*unassign)(struct source *s, struct err *e);
     /* Go on at other positions, also where it was held. */
     enum rc (*seek)(struct source *s, const struct source_position *at,
@@ -74,6 +78,8 @@ struct source {
 #define source_change(s, out, e)      ((s)->ops->change((s), (out), (e)))
 #define source_assign(s, at, count, e)                                         \
     ((s)->ops->assign((s), (at), (count), (e)))
+#define source_add(s, all, count, added, e)                                    \
+    ((s)->ops->add((s), (all), (count), (added), (e)))
 #define source_unassign(s, e)        ((s)->ops->unassign((s), (e)))
 #define source_seek(s, at, count, e) ((s)->ops->seek((s), (at), (count), (e)))
 #define source_hash_at(s, input, partition, offset, hash, e)                   \

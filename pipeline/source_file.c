@@ -172,6 +172,14 @@ static enum rc file_assign(struct source *source,
     return RC_OK;
 }
 
+static enum rc file_add(struct source *source,
+                        const struct source_position *all, uint32_t count,
+                        uint32_t added, struct err *e)
+{
+    assert(added == 1);
+    return file_assign(source, all, count, e);
+}
+
 static enum rc file_unassign(struct source *source, struct err *e)
 {
     (void)e;
@@ -212,6 +220,7 @@ static const struct source_ops OPS = {
     .release = file_release,
     .change = file_change,
     .assign = file_assign,
+    .add = file_add,
     .unassign = file_unassign,
     .seek = file_seek,
     .hash_at = file_hash_at,

@@ -368,12 +368,33 @@ static enum rc do_assign(struct kafka_source *k, const partition_list *parts,
                       e);
 }
 
+/* Those of parts that were not only promised but taken. */
+static partition_list *taken_of(struct kafka_source *k,
+                                const partition_list *parts)
+{
+    partition_list *taken = rd_kafka_topic_partition_list_new(parts->cnt);
+    partition_list *all = NULL;
+
+    if (rd_kafka_assignment(k->rk, &all)) return taken;
+    for (int i = 0; i < parts->cnt; i++)
+        if (rd_kafka_topic_partition_list_find(all, parts->elems[i].topic,
+                                               parts->elems[i].partition))
+            (void)rd_kafka_topic_partition_list_add(
+                taken, parts->elems[i].topic, parts->elems[i].partition);
+    rd_kafka_topic_partition_list_destroy(all);
+    return taken;
+}
+
 static enum rc do_unassign(struct kafka_source *k, const partition_list *parts,
                            struct err *e)
 {
-    if (k->cooperative)
-        return list_error(rd_kafka_incremental_unassign(k->rk, parts), 0,
-                          "giving partitions back", e);
+    if (k->cooperative) {
+        partition_list *taken = taken_of(k, parts);
+        enum rc rc = list_error(rd_kafka_incremental_unassign(k->rk, taken), 0,
+                                "giving partitions back", e);
+        rd_kafka_topic_partition_list_destroy(taken);
+        return rc;
+    }
     return list_error(NULL, rd_kafka_assign(k->rk, NULL),
                       "giving partitions back", e);
 }
@@ -434,6 +455,20 @@ static enum rc kafka_assign(struct source *s, const struct source_position *at,
     (void)rd_kafka_resume_partitions(k->rk, list);
     rd_kafka_topic_partition_list_destroy(list);
     forget_pending(k);
+    return rc;
+}
+
+/* Not by pausing: a pause soon after an assignment may make librdkafka forget
+ * where that began. */
+static enum rc kafka_add(struct source *s, const struct source_position *all,
+                         uint32_t count, uint32_t added, struct err *e)
+{
+    struct kafka_source *k = self(s);
+    uint32_t from = k->cooperative ? count - added : 0;
+    partition_list *list = list_at(k, all + from, count - from);
+    enum rc rc = do_assign(k, list, e);
+
+    rd_kafka_topic_partition_list_destroy(list);
     return rc;
 }
 
@@ -590,8 +625,17 @@ static void kafka_close(struct source *s)
 }
 
 static const struct source_ops OPS = {
-    kafka_poll, kafka_release, kafka_change,  kafka_assign, kafka_unassign,
-    kafka_seek, kafka_hold,    kafka_hash_at, kafka_ended,  kafka_close,
+    .poll = kafka_poll,
+    .release = kafka_release,
+    .change = kafka_change,
+    .assign = kafka_assign,
+    .add = kafka_add,
+    .unassign = kafka_unassign,
+    .seek = kafka_seek,
+    .hold = kafka_hold,
+    .hash_at = kafka_hash_at,
+    .ended = kafka_ended,
+    .close = kafka_close,
 };
 
 static const struct kafka_setting DEFAULTS[] = {

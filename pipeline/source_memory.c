@@ -148,6 +148,13 @@ static enum rc memory_assign(struct source *source,
     return RC_OK;
 }
 
+static enum rc memory_add(struct source *source,
+                          const struct source_position *all, uint32_t count,
+                          uint32_t added, struct err *e)
+{
+    return memory_seek(source, all + count - added, added, e);
+}
+
 static enum rc memory_unassign(struct source *source, struct err *e)
 {
     struct source_memory *s = self(source);
@@ -198,6 +205,7 @@ static const struct source_ops OPS = {
     .release = memory_release,
     .change = memory_change,
     .assign = memory_assign,
+    .add = memory_add,
     .unassign = memory_unassign,
     .seek = memory_seek,
     .hash_at = memory_hash_at,

@@ -88,6 +88,7 @@ void state_free(struct state *st)
     for (uint32_t i = 0; i < st->partition_count; i++) {
         struct partition *p = st->partitions[i];
         if (p->store->family) store_release(st->store, p->store->family);
+        state_changelog_fini(p);
         free(p->store);
         free(p);
     }
@@ -566,6 +567,8 @@ struct state_stats state_stats(const struct state *st)
                                 .rows_written_total = st->rows_written_total,
                                 .evictions_total = st->evictions_total,
                                 .rows_expired_total = st->rows_expired_total,
+                                .rows_sent_total = st->rows_sent_total,
+                                .rows_kept_out_total = st->rows_kept_out_total,
                                 .cache_bytes = pool_used(st->pool),
                                 .rows = st->rows,
                                 .dirty_rows = st->dirty_rows};

@@ -70,7 +70,12 @@ struct partition {
     int64_t committed_stream_ms; /* the same before committed, once all up to
                                     there has gone through */
     uint32_t partitions;         /* of the topic */
-    bool held; /* the record at next waits for its schema; the worker's */
+    bool held;      /* the record at next waits for its schema; the worker's */
+    bool leaving;   /* the worker's: with the next commit all of it is to be
+                       stored */
+    bool sending;   /* rows of it go to the changelog with this commit */
+    bool restoring; /* its rows come from the changelog; nothing is read of its
+                       log meanwhile */
     struct partition_store *store; /* state.c's */
 };
 
@@ -88,7 +93,10 @@ struct state_options {
     void (*forget)(struct scorer *scorer, struct context **context);
     struct scorer *scorer;
     const struct admit *admit; /* lent; NULL: no row expires */
-    const char *stage;         /* names the column families */
+    /* With a changelog, rows are stored once they are in it (changelog.h). */
+    bool changelog;
+    uint32_t row_bytes_max; /* larger ones are kept out of it */
+    const char *stage;      /* names the column families */
     const char *topic;
 };
 /* store NULL: rows live in memory only (replay, train). */
@@ -114,6 +122,9 @@ struct partition_log {
     enum rc (*hash_at)(void *user, uint32_t input, int32_t partition,
                        int64_t offset, uint64_t *hash, struct err *e);
     void *user;
+    /* Its partition of the changelog, as it ends now. */
+    int64_t changelog_start, changelog_end;
+    const struct family_meta *marker; /* the newest; NULL: there is none */
 };
 /* Sets next to where the log is to be read from. RC_STOP, naming `millrace
  * reset`, where log and store do not agree; RC_AGAIN while another worker of
@@ -155,10 +166,22 @@ struct user_state *state_begin_anew(struct state *st,
 struct user_state *state_forget(struct state *st, struct user_state *us,
                                 int64_t offset, int64_t stream_ms) MUST_USE;
 
+/* Chooses the rows that the next checkpoint stores, as of the commit that is
+ * about to be made; sets sending. all: every dirty one. */
+void state_choose(struct state *st, bool all);
+/* True if some are due although no event came. */
+bool state_due(const struct state *st);
+/* Gives the chosen rows of partitions that are sending to emit, and where
+ * they stand: records of the changelog. */
+typedef enum rc state_emit_fn(void *user, int32_t partition, struct slice key,
+                              struct slice value, struct err *e);
+enum rc state_send(struct state *st, state_emit_fn *emit, void *user,
+                   struct err *e) MUST_USE;
+
 /* The commit succeeded: next becomes committed for every partition that is
  * not folding below it. */
 void state_committed(struct state *st);
-/* Write a slice of dirty rows; all of them if all. Between a commit and the
+/* Write the rows that were chosen, or chooses them. Between a commit and the
  * first event applied after it, never elsewhere (I2). */
 enum rc state_checkpoint(struct state *st, bool all, struct err *e) MUST_USE;
 /* A batch or transaction failed: forget every dirty row. next moves back to
@@ -180,10 +203,15 @@ uint32_t state_cached_rows(const struct state *st, uint64_t *bucket,
 struct user_state *state_row_in_memory(const struct state *st, uint32_t input,
                                        int32_t partition, uint64_t hash,
                                        struct slice user);
+/* The copy that is being made of a partition that is restoring, and its end:
+ * from then on it folds. */
+struct changelog_copy *state_copy(const struct partition *p);
+void state_restored(struct partition *p);
 
 struct state_stats {
     uint64_t hits_total, misses_total, rows_written_total, evictions_total,
         rows_expired_total;
+    uint64_t rows_sent_total, rows_kept_out_total; /* of the changelog */
     size_t cache_bytes;
     uint64_t rows, dirty_rows;
 };

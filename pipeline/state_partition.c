@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "log.h"
 #include "state_inside.h"
 
 /* --- on assignment ----------------------------------------------------- */
@@ -116,45 +117,100 @@ static enum rc check_committed(const char *name,
     return RC_OK;
 }
 
-/* Compares log and store, and sets where p stands. */
+void state_stand(struct partition *p)
+{
+    const struct family_meta *m = &p->store->meta;
+    p->checkpoint = p->next = m->checkpoint;
+    p->seen_offset = m->seen_offset;
+    p->seen_hash = m->seen_hash;
+    p->stream_ms = p->committed_stream_ms = m->stream_ms;
+}
+
+void state_begin(const struct state *st, struct partition *p,
+                 const struct partition_log *log)
+{
+    struct family_meta *m = &p->store->meta;
+    /* Also where a reset began the family without them. */
+    (void)snprintf(m->cluster_id, sizeof m->cluster_id, "%s",
+                   log->cluster_id ? log->cluster_id : "");
+    (void)snprintf(m->shape, sizeof m->shape, "%s", st->shape);
+    p->partitions = log->partitions;
+    p->store->swept_ms = INT64_MIN;
+    state_stand(p);
+}
+
+/* Is the store, or the changelog, of this log at all? */
+static enum rc check_same(const struct state *st, const char *name,
+                          const struct partition *p,
+                          const struct family_meta *m,
+                          const struct partition_log *log, struct err *e)
+{
+    TRY(check_identity(st, name, m, log, e));
+    return check_seen(name, p, m, log, e);
+}
+
+/* The changelog may be behind, but it must not be of something else, nor
+ * ahead: then nothing here fits, and writing on would mix two states. */
+static enum rc check_marker(const struct state *st, const char *name,
+                            const struct partition *p,
+                            const struct partition_log *log, struct err *e)
+{
+    char of[STORE_NAME_MAX + 32];
+    struct family_meta m = *log->marker;
+    (void)snprintf(of, sizeof of, "%s in the changelog", name);
+    TRY(check_same(st, of, p, &m, log, e));
+    if (m.checkpoint < log->log_start) m.checkpoint = log->log_start;
+    return check_order(of, &m, log, p->committed, e);
+}
+
+/* Where the rows that are here stand, none being a case of that. */
+static void place_here(struct state *st, struct partition *p,
+                       const struct partition_log *log, bool found)
+{
+    struct partition_store *ps = p->store;
+    struct family_meta *m = &ps->meta;
+    if (!found) {
+        int64_t first = log->committed < 0 ? p->committed : log->log_start;
+        *m = (struct family_meta){.partitions = log->partitions,
+                                  .checkpoint = first,
+                                  .applied = first,
+                                  .seen_offset = -1,
+                                  .changelog_next = -1,
+                                  .stream_ms = INT64_MIN};
+    }
+    ps->recorded = found;
+    state_begin(st, p, log);
+}
+
+/* Compares log, store and changelog, and sets where p stands. */
 static enum rc place(struct state *st, const char *name, struct partition *p,
                      const struct partition_log *log, bool found, struct err *e)
 {
     struct family_meta *m = &p->store->meta;
+    enum rc same = RC_OK, here;
     TRY(check_committed(name, log, e));
     p->committed = log->committed;
     if (log->committed < 0)
         p->committed =
             log->begin > log->log_start ? log->begin : log->log_start;
-    if (!found) {
-        int64_t first = log->committed < 0 ? p->committed : log->log_start;
-        TRY(check_no_record(st, name, log, e));
-        *m = (struct family_meta){.partitions = log->partitions,
-                                  .checkpoint = first,
-                                  .applied = first,
-                                  .seen_offset = -1,
-                                  .stream_ms = INT64_MIN};
-    } else {
-        TRY(check_identity(st, name, m, log, e));
-        TRY(check_order(name, m, log, p->committed, e));
-        TRY(check_seen(name, p, m, log, e));
+    if (log->marker) TRY(check_marker(st, name, p, log, e));
+    if (found) same = here = check_same(st, name, p, m, log, e);
+    if (found && same == RC_OK)
+        here = check_order(name, m, log, p->committed, e);
+    else if (!found)
+        here = check_no_record(st, name, log, e);
+    if (here == RC_AGAIN) return here;
+    if (state_copy_pays(p, log, found, here == RC_OK)) {
+        if (here != RC_OK)
+            LOG(WARN, "RESTORE", "from the changelog, since: %s", e->text);
+        return state_place_copy(st, p, log, found && same == RC_OK, e);
     }
-    /* Also where a reset began the family without them. */
-    (void)snprintf(m->cluster_id, sizeof m->cluster_id, "%s",
-                   log->cluster_id ? log->cluster_id : "");
-    (void)snprintf(m->shape, sizeof m->shape, "%s", st->shape);
-    if (m->released_ms != 0) {
-        m->released_ms = 0;
-        TRY(store_put_meta(st->store, p->store->family, m, e));
-    }
-    p->store->recorded = found;
-    p->store->swept_ms = INT64_MIN;
-    p->checkpoint = p->next = m->checkpoint;
-    p->seen_offset = m->seen_offset;
-    p->seen_hash = m->seen_hash;
-    p->stream_ms = p->committed_stream_ms = m->stream_ms;
-    p->partitions = log->partitions;
-    return RC_OK;
+    if (here != RC_OK) return here;
+    place_here(st, p, log, found);
+    TRY(state_place_sent(st, p, log, found, e));
+    if (m->released_ms == 0) return RC_OK;
+    m->released_ms = 0;
+    return store_put_meta(st->store, p->store->family, m, e);
 }
 
 static void partition_add(struct state *st, struct partition *p)
@@ -189,6 +245,7 @@ enum rc state_open_partition(struct state *st, uint32_t input, int32_t id,
     if (rc == RC_OK) rc = place(st, name, p, log, found, e);
     if (rc != RC_OK) {
         if (p->store->family) store_release(st->store, p->store->family);
+        state_changelog_fini(p);
         free(p->store);
         free(p);
         return rc;
@@ -232,17 +289,14 @@ void state_pass(struct partition *p, const struct record *r, struct event *ev)
 
 /* --- writing behind ---------------------------------------------------- */
 
-static enum rc write_row(struct state *st, struct user_state *us, struct err *e)
+enum rc state_encode(struct state *st, const struct user_state *us,
+                     struct slice *out, struct err *e)
 {
     const struct history_shape *hs = &st->options.history;
     const struct windows_shape *ws = &st->options.windows;
     struct slice user = slice_of(us->key, us->key_len);
-    struct family *f = us->partition->store->family;
     size_t size = user_row_encoded_size(hs, ws, &us->history, us->windows);
-    if (us->forgotten)
-        store_writes_forget(st->writes, f, user, us->history.applied_offset);
-    else if (us->history.events_total == 0)
-        store_writes_remove(st->writes, f, user);
+    *out = slice_of(NULL, 0);
     if (us->history.events_total == 0) return RC_OK; /* and so has no row */
     if (size > st->row_bytes_max) {
         free(st->row_bytes);
@@ -254,8 +308,35 @@ static enum rc write_row(struct state *st, struct user_state *us, struct err *e)
     }
     (void)user_row_encode(hs, ws, user, &us->history, us->windows,
                           st->row_bytes);
-    store_writes_row(st->writes, f, user, slice_of(st->row_bytes, size));
+    *out = slice_of(st->row_bytes, size);
     return RC_OK;
+}
+
+static enum rc write_row(struct state *st, struct user_state *us, struct err *e)
+{
+    struct slice user = slice_of(us->key, us->key_len), row;
+    struct family *f = us->partition->store->family;
+    TRY(state_encode(st, us, &row, e));
+    if (us->forgotten)
+        store_writes_forget(st->writes, f, user, us->history.applied_offset);
+    else if (row.len == 0)
+        store_writes_remove(st->writes, f, user);
+    if (row.len > 0) store_writes_row(st->writes, f, user, row);
+    return RC_OK;
+}
+
+struct family_meta state_stands(const struct partition *p, uint64_t count)
+{
+    struct family_meta meta = p->store->meta;
+    const struct user_state *us = p->store->dirty_oldest;
+    for (; count > 0; count--)
+        us = us->newer;
+    meta.checkpoint = us ? us->dirty_since : p->next;
+    meta.stream_ms = us ? us->dirty_stream_ms : p->stream_ms;
+    if (meta.applied < p->next) meta.applied = p->next;
+    meta.seen_offset = p->seen_offset;
+    meta.seen_hash = p->seen_hash;
+    return meta;
 }
 
 /* Writes the count rows that are longest dirty, and where they stand. The
@@ -264,17 +345,12 @@ static enum rc write_oldest(struct state *st, struct partition *p,
                             uint64_t count, struct err *e)
 {
     struct partition_store *ps = p->store;
-    struct family_meta meta = ps->meta;
+    struct family_meta meta = state_stands(p, count);
     struct user_state *us = ps->dirty_oldest;
     assert(p->next <= p->committed); /* I2 */
     for (uint64_t i = 0; i < count; i++, us = us->newer)
         TRY(write_row(st, us, e));
-    meta.checkpoint = us ? us->dirty_since : p->next;
-    meta.stream_ms = us ? us->dirty_stream_ms : p->stream_ms;
-    if (meta.applied < p->next) meta.applied = p->next;
-    meta.seen_offset = p->seen_offset;
-    meta.seen_hash = p->seen_hash;
-    meta.unsent = true;
+    TRY(state_note_sent(st, p, count, &meta, e));
     TRY(store_write(st->store, st->writes, ps->family, &meta, e));
     ps->meta = meta;
     ps->recorded = true;
@@ -290,7 +366,9 @@ static enum rc write_oldest(struct state *st, struct partition *p,
 static enum rc write_some(struct state *st, struct partition *p, uint64_t count,
                           struct err *e)
 {
-    if (count == 0 && p->store->meta.checkpoint >= p->next) return RC_OK;
+    if (count == 0 && p->store->meta.checkpoint >= p->next &&
+        !p->store->complete)
+        return RC_OK;
     do {
         uint64_t step =
             count < CHECKPOINT_CHUNK_ROWS ? count : CHECKPOINT_CHUNK_ROWS;
@@ -300,15 +378,24 @@ static enum rc write_some(struct state *st, struct partition *p, uint64_t count,
     return RC_OK;
 }
 
+/* With a changelog: a marker for a row or two is not worth it. */
+static bool too_soon(const struct state *st)
+{
+    int64_t since_ms = st->now_ms - st->checkpoint_at_ms;
+    return st->options.changelog && !state_full(st) &&
+           since_ms * SLICES_PER_AGE < (int64_t)st->options.checkpoint_age_ms;
+}
+
 /* How many rows of p are to be written now: its share of a pace that takes
  * the age limit for all that is dirty, or more where rows are older. */
-static uint64_t slice_rows(const struct state *st, const struct partition *p)
+static uint64_t paced_rows(const struct state *st, const struct partition *p)
 {
     uint64_t age_ms = st->options.checkpoint_age_ms;
     uint64_t since_ms = (uint64_t)(st->now_ms - st->checkpoint_at_ms);
     uint64_t dirty = p->store->dirty_rows, paced, due = 0;
     const struct user_state *us = p->store->dirty_oldest;
     if (state_full(st)) return dirty;
+    if (too_soon(st)) return 0;
     paced = since_ms >= age_ms ? dirty : dirty * since_ms / age_ms;
     while (us && us->dirty_at_ms + (int64_t)age_ms <= st->now_ms &&
            due < st->options.checkpoint_rows) {
@@ -318,22 +405,66 @@ static uint64_t slice_rows(const struct state *st, const struct partition *p)
     return paced > due ? paced : due;
 }
 
-enum rc state_checkpoint(struct state *st, bool all, struct err *e)
+static uint64_t rows_to_write(const struct state *st, const struct partition *p,
+                              bool all)
+{
+    if (p->restoring) return 0;
+    /* What the changelog has of its rows is newer, until it has folded. */
+    if (st->options.changelog && p->next < p->committed)
+        return state_full(st) ? p->store->dirty_rows : 0;
+    return all || p->leaving ? p->store->dirty_rows : paced_rows(st, p);
+}
+
+void state_choose(struct state *st, bool all)
 {
     uint64_t left =
         state_full(st) ? st->dirty_rows : st->options.checkpoint_rows;
-    if (!st->store) return RC_OK;
     st->now_ms = state_clock_ms();
     for (uint32_t i = 0; i < st->partition_count; i++) {
         struct partition *p = st->partitions[i];
-        uint64_t count = all ? p->store->dirty_rows : slice_rows(st, p);
-        if (!all && count > left) count = left;
-        if (count == 0 && !all) continue;
-        TRY(write_some(st, p, count, e));
-        if (!all) left -= count;
+        uint64_t count = st->store ? rows_to_write(st, p, all) : 0;
+        bool whole = all || p->leaving;
+        if (!whole && count > left) count = left;
+        p->store->chosen = count;
+        p->sending = state_sends(st, p, whole);
+        if (!whole) left -= count;
     }
-    st->checkpoint_at_ms = st->now_ms;
+    st->chosen = true;
+}
+
+enum rc state_checkpoint(struct state *st, bool all, struct err *e)
+{
+    uint64_t written = st->rows_written_total;
+    if (!st->store) return RC_OK;
+    if (!st->chosen) state_choose(st, all);
+    st->chosen = false;
+    for (uint32_t i = 0; i < st->partition_count; i++) {
+        struct partition *p = st->partitions[i];
+        uint64_t count = p->store->chosen;
+        p->store->chosen = 0;
+        if (count == 0 && !all && !p->leaving && !p->sending) continue;
+        if (p->restoring) continue;
+        if (p->sending) state_sent(p);
+        TRY(write_some(st, p, count, e));
+    }
+    if (!st->options.changelog || st->rows_written_total > written)
+        st->checkpoint_at_ms = st->now_ms;
     return all ? RC_OK : state_sweep(st, e);
+}
+
+bool state_due(const struct state *st)
+{
+    for (uint32_t i = 0; st->store && i < st->partition_count; i++) {
+        const struct partition *p = st->partitions[i];
+        const struct user_state *us = p->store->dirty_oldest;
+        if (p->restoring || p->next < p->committed) continue;
+        if (p->store->after) return true;
+        if (us && !too_soon(st) &&
+            us->dirty_at_ms + (int64_t)st->options.checkpoint_age_ms <=
+                st->now_ms)
+            return true;
+    }
+    return false;
 }
 
 void state_committed(struct state *st)
@@ -364,11 +495,15 @@ static void rewind_partition(struct state *st, struct partition *p)
     }
     while (ps->dirty_oldest)
         state_drop_row(st, ps->dirty_oldest);
+    ps->chosen = 0;
+    ps->complete = false;
+    p->sending = false;
 }
 
 void state_rewind(struct state *st)
 {
     state_drop_leaving(st);
+    st->chosen = false;
     for (uint32_t i = 0; i < st->partition_count; i++)
         rewind_partition(st, st->partitions[i]);
 }
@@ -389,8 +524,11 @@ enum rc state_close_partition(struct state *st, struct partition *p, bool keep,
     struct partition_store *ps = p->store;
     enum rc rc = RC_OK;
     uint32_t at = 0;
-    if (ps->family && keep) rc = write_some(st, p, ps->dirty_rows, e);
+    /* With a changelog, what could be stored was sent and stored before. */
+    if (ps->family && keep && !st->options.changelog)
+        rc = write_some(st, p, ps->dirty_rows, e);
     drop_rows_of(st, p);
+    if (p->restoring) ps->meta = ps->copy.meta;
     if (ps->recorded && rc == RC_OK) {
         ps->meta.released_ms = store_now_ms();
         rc = store_put_meta(st->store, ps->family, &ps->meta, e);
@@ -399,6 +537,7 @@ enum rc state_close_partition(struct state *st, struct partition *p, bool keep,
     while (st->partitions[at] != p)
         at++;
     st->partitions[at] = st->partitions[--st->partition_count];
+    state_changelog_fini(p);
     free(ps);
     free(p);
     return rc;

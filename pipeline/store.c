@@ -697,6 +697,12 @@ void store_writes_remove(struct store_writes *w, struct family *f,
     rocksdb_writebatch_delete_cf(w->batch, f->handle, bytes, 1 + key.len);
 }
 
+/* Rows of all users lie between 'u' and the byte after it. */
+void store_writes_clear(struct store_writes *w, struct family *f)
+{
+    rocksdb_writebatch_delete_range_cf(w->batch, f->handle, "u", 1, "v", 1);
+}
+
 enum rc store_write(struct store *s, struct store_writes *w, struct family *f,
                     const struct family_meta *meta, struct err *e)
 {

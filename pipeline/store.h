@@ -93,6 +93,8 @@ void store_writes_remove(struct store_writes *w, struct family *f,
  * from the files. A row may follow. */
 void store_writes_forget(struct store_writes *w, struct family *f,
                          struct slice key, int64_t offset);
+/* No row of those before; what follows may add some. */
+void store_writes_clear(struct store_writes *w, struct family *f);
 enum rc store_write(struct store *s, struct store_writes *w, struct family *f,
                     const struct family_meta *meta, struct err *e) MUST_USE;
 

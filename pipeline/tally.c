@@ -134,6 +134,8 @@ void tally_rows(struct worker_metrics *m, struct state *st,
     metrics_total(m, COUNT_state_evictions, s.evictions_total);
     metrics_total(m, COUNT_rows_expired, s.rows_expired_total);
     metrics_total(m, COUNT_state_rows_written, s.rows_written_total);
+    metrics_total(m, COUNT_changelog_rows, s.rows_sent_total);
+    metrics_total(m, COUNT_changelog_kept_out, s.rows_kept_out_total);
     metrics_gauge(m, GAUGE_state_cache_bytes, (double)s.cache_bytes);
     metrics_gauge(m, GAUGE_state_rows, (double)(s.rows - s.dirty_rows));
     metrics_gauge(m, GAUGE_state_rows_dirty, (double)s.dirty_rows);

@@ -32,6 +32,7 @@
 #include "hash.h"
 #include "log.h"
 #include "outputs.h"
+#include "restore.h"
 #include "serving.h"
 #include "shapes.h"
 #include "tally.h"
@@ -40,6 +41,7 @@ enum {
     PARTITIONS_MAX = 4096,     /* of one worker */
     TAKE_OVER_WAIT_MS = 30000, /* for another worker to let a partition go */
     TAKE_OVER_PAUSE_MS = 10,
+    RESTORE_WAIT_MS = 5,          /* for rows, when there are no events */
     COMMIT_EXACTLY_ONCE_MS = 100, /* unless commit.interval is set */
     COMMIT_AT_LEAST_ONCE_MS = 1000,
 };
@@ -50,6 +52,7 @@ struct worker {
     struct admit admit;      /* the rows'; no reload changes it */
     struct state *state;
     struct outputs *outputs;
+    struct restore *restore; /* NULL: there is no changelog */
     struct batch batch;
 
     struct partition *partitions[PARTITIONS_MAX]; /* owned */
@@ -94,6 +97,13 @@ static bool folding(const struct partition *p)
     return p->next < p->committed;
 }
 
+static enum worker_phase phase(const struct worker *w)
+{
+    if (w->partition_count == 0) return PHASE_STARTING;
+    if (w->restore && restore_count(w->restore) > 0) return PHASE_RESTORING;
+    return w->folding ? PHASE_FOLDING : PHASE_SCORING;
+}
+
 static void look_at_partitions(struct worker *w)
 {
     uint32_t count = state_partitions(w->state, w->partitions, PARTITIONS_MAX);
@@ -105,6 +115,7 @@ static void look_at_partitions(struct worker *w)
     w->partition_count = count;
     w->folding = below > 0;
     w->held = held;
+    metrics_phase(w->o.metrics, phase(w)); /* before somebody sees them */
     metrics_gauge(w->o.metrics, GAUGE_partitions, count);
     metrics_gauge(w->o.metrics, GAUGE_partitions_folding, below);
     metrics_gauge(w->o.metrics, GAUGE_partitions_held, held);
@@ -118,28 +129,46 @@ static void count_folds(struct worker *w)
             metrics_add(w->o.metrics, COUNT_folds, 1);
 }
 
-/* Where every partition is read from next. */
-static uint32_t next_positions(struct worker *w)
+static uint32_t put_position(struct worker *w, uint32_t n,
+                             const struct partition *p)
 {
-    for (uint32_t i = 0; i < w->partition_count; i++)
-        w->positions[i] = (struct source_position){
-            .input = w->partitions[i]->input,
-            .partition = w->partitions[i]->id,
-            .offset = w->partitions[i]->next,
-        };
-    return w->partition_count;
+    w->positions[n] = (struct source_position){
+        .input = p->input, .partition = p->id, .offset = p->next};
+    return n + 1;
+}
+
+static bool among(const struct partition *p, struct partition *const *list,
+                  uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (list[i] == p) return true;
+    return false;
+}
+
+/* Where every partition is read from next; last those of a list. */
+static uint32_t next_positions(struct worker *w, struct partition *const *last,
+                               uint32_t count)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < w->partition_count; i++) {
+        const struct partition *p = w->partitions[i];
+        if (!p->restoring && !among(p, last, count)) n = put_position(w, n, p);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        n = put_position(w, n, last[i]);
+    return n;
 }
 
 /* What a commit adds: nothing of a partition that is below its committed
- * offset, nothing of one that stands where it stood. */
+ * offset, nothing of one that stands where it stood, unless its rows go with
+ * the commit: the group's offset fences them too. */
 static uint32_t commit_positions(struct worker *w)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < w->partition_count; i++) {
         const struct partition *p = w->partitions[i];
-        if (p->next <= p->committed) continue;
-        w->positions[n++] = (struct source_position){
-            .input = p->input, .partition = p->id, .offset = p->next};
+        if (p->next < p->committed) continue;
+        if (p->next > p->committed || p->sending) n = put_position(w, n, p);
     }
     return n;
 }
@@ -169,20 +198,45 @@ static int64_t commit_in_ms(const struct worker *w)
 
 static bool commit_due(const struct worker *w)
 {
-    if (w->since_commit == 0) return false;
+    if (w->since_commit == 0) return state_due(w->state);
     if (w->batch.count == 0 && commits_when_idle(w)) return true;
     return commit_in_ms(w) == 0 || state_full(w->state);
+}
+
+static enum rc send_record(void *user, int32_t partition, struct slice key,
+                           struct slice value, struct err *e)
+{
+    struct worker *w = user;
+    const struct message m = {.output = OUTPUT_CHANGELOG,
+                              .key = key,
+                              .value = value,
+                              .placed = true,
+                              .partition = partition};
+    return sink_send(w->o.sink, &m, 1, e);
+}
+
+/* Rows are as of this commit, so they belong into its transaction; without
+ * one they must not be seen before it. */
+static enum rc commit_with_rows(struct worker *w, uint32_t n, struct err *e)
+{
+    bool within = w->o.config->delivery == EXACTLY_ONCE;
+    if (within) TRY(state_send(w->state, send_record, w, e));
+    TRY(sink_commit(w->o.sink, w->positions, n, e));
+    metrics_add(w->o.metrics, COUNT_commits, 1);
+    state_committed(w->state);
+    if (within || !w->restore) return RC_OK;
+    TRY(state_send(w->state, send_record, w, e));
+    return sink_commit(w->o.sink, NULL, 0, e);
 }
 
 /* Outputs and the offsets of their inputs become final together (I1); what
  * is in memory is then as of a commit, and may be stored (I2). */
 static enum rc commit(struct worker *w, struct err *e)
 {
-    uint32_t n = commit_positions(w);
-    if (n > 0) {
-        TRY(sink_commit(w->o.sink, w->positions, n, e));
-        metrics_add(w->o.metrics, COUNT_commits, 1);
-    }
+    uint32_t n;
+    state_choose(w->state, false);
+    n = commit_positions(w);
+    if (n > 0) TRY(commit_with_rows(w, n, e));
     state_committed(w->state);
     w->since_commit = 0;
     w->failures = 0;
@@ -198,6 +252,19 @@ static enum rc hash_at(void *user, uint32_t input, int32_t partition,
 {
     struct worker *w = user;
     return source_hash_at(w->o.source, input, partition, offset, hash, e);
+}
+
+static enum rc look_at_changelog(struct worker *w,
+                                 const struct source_change *c,
+                                 int32_t partition, struct partition_log *log,
+                                 struct changelog_end *end, struct err *e)
+{
+    if (!w->restore) return RC_OK;
+    TRY(restore_look(w->restore, partition, c->partitions, end, e));
+    log->changelog_start = end->start;
+    log->changelog_end = end->end;
+    log->marker = end->marked ? &end->marker : NULL;
+    return RC_OK;
 }
 
 /* Another worker of this process may not have let go yet. */
@@ -216,7 +283,9 @@ static enum rc open_partition(struct worker *w, const struct source_change *c,
     };
     int64_t until = now_ms() + TAKE_OVER_WAIT_MS;
     struct partition *p = state_partition(w->state, at->input, at->partition);
+    struct changelog_end end;
     enum rc rc = RC_OK;
+    if (!p) TRY(look_at_changelog(w, c, at->partition, &log, &end, e));
     while (!p) {
         rc = state_open_partition(w->state, at->input, at->partition, &log, &p,
                                   e);
@@ -224,9 +293,22 @@ static enum rc open_partition(struct worker *w, const struct source_change *c,
         pause_ms(TAKE_OVER_PAUSE_MS);
     }
     if (!p) return rc == RC_AGAIN ? RC_STOP : rc;
+    if (p->restoring) return restore_begin(w->restore, p, e);
     metrics_add(w->o.metrics, COUNT_folds, folding(p));
-    at->offset = p->next;
     return RC_OK;
+}
+
+/* Those that can be read: others wait for their rows. */
+static enum rc read_partitions(struct worker *w, const struct source_change *c,
+                               struct err *e)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < c->count; i++) {
+        const struct partition *p = state_partition(
+            w->state, c->positions[i].input, c->positions[i].partition);
+        if (!p->restoring) n = put_position(w, n, p);
+    }
+    return source_assign(w->o.source, w->positions, n, e);
 }
 
 static enum rc take_over(struct worker *w, struct source_change *c,
@@ -239,7 +321,8 @@ static enum rc take_over(struct worker *w, struct source_change *c,
                    w->partition_count + c->count, PARTITIONS_MAX);
     for (uint32_t i = 0; i < c->count; i++)
         TRY(open_partition(w, c, &c->positions[i], e));
-    TRY(source_assign(w->o.source, c->positions, c->count, e));
+    TRY(read_partitions(w, c, e));
+    if (w->restore) restore_rest(w->restore);
     look_at_partitions(w);
     metrics_add(w->o.metrics, COUNT_rebalances, 1);
     if (w->o.finite) return RC_OK;
@@ -247,16 +330,42 @@ static enum rc take_over(struct worker *w, struct source_change *c,
     return RC_OK;
 }
 
+/* Rows that have come from the changelog: their partitions are read from
+ * where those stand, beside the others. */
+static enum rc restore(struct worker *w, struct err *e)
+{
+    struct partition *const *done;
+    uint32_t count, n;
+    if (!w->restore || restore_count(w->restore) == 0) return RC_OK;
+    TRY(restore_step(w->restore, w->batch.count == 0 ? RESTORE_WAIT_MS : 0,
+                     &done, &count, e));
+    if (count == 0) return RC_OK;
+    for (uint32_t i = 0; i < count; i++)
+        state_restored(done[i]);
+    look_at_partitions(w);
+    for (uint32_t i = 0; i < count; i++)
+        metrics_add(w->o.metrics, COUNT_folds, folding(done[i]));
+    n = next_positions(w, done, count);
+    return source_add(w->o.source, w->positions, n, count, e);
+}
+
+static enum rc close_partition(struct worker *w, struct partition *p, bool keep,
+                               struct err *e)
+{
+    if (w->restore) restore_cancel(w->restore, p);
+    return state_close_partition(w->state, p, keep, e);
+}
+
 /* c NULL: all of them. */
 static enum rc close_partitions(struct worker *w, const struct source_change *c,
                                 bool keep, struct err *e)
 {
     for (uint32_t i = 0; !c && i < w->partition_count; i++)
-        TRY(state_close_partition(w->state, w->partitions[i], keep, e));
+        TRY(close_partition(w, w->partitions[i], keep, e));
     for (uint32_t i = 0; c && i < c->count; i++) {
         struct partition *p = state_partition(w->state, c->positions[i].input,
                                               c->positions[i].partition);
-        if (p) TRY(state_close_partition(w->state, p, keep, e));
+        if (p) TRY(close_partition(w, p, keep, e));
     }
     look_at_partitions(w);
     return source_unassign(w->o.source, e);
@@ -273,7 +382,7 @@ static enum rc rewind_partitions(struct worker *w, struct err *e)
     w->since_commit = 0;
     look_at_partitions(w);
     count_folds(w);
-    n = next_positions(w);
+    n = next_positions(w, NULL, 0);
     return n == 0 ? RC_OK : source_seek(w->o.source, w->positions, n, e);
 }
 
@@ -288,16 +397,30 @@ static enum rc discard(struct worker *w, const struct source_change *c,
     return rewind_partitions(w, e);
 }
 
+static void mark_leaving(struct worker *w, const struct source_change *c)
+{
+    for (uint32_t i = 0; !c && i < w->partition_count; i++)
+        w->partitions[i]->leaving = true;
+    for (uint32_t i = 0; c && i < c->count; i++) {
+        struct partition *p = state_partition(w->state, c->positions[i].input,
+                                              c->positions[i].partition);
+        if (p) p->leaving = true;
+    }
+}
+
 /* Revoked, or the end of the run: commit, write, let go. */
 static enum rc hand_over(struct worker *w, const struct source_change *c,
                          struct err *e)
 {
-    enum rc rc = commit(w, e);
+    enum rc rc;
+    mark_leaving(w, c);
+    rc = commit(w, e);
     if (rc == RC_AGAIN) {
         LOG(WARN, "HANDOVER", "commit failed, work is discarded: %s", e->text);
         return discard(w, c, e);
     }
     if (rc != RC_OK) return rc;
+    TRY(state_checkpoint(w->state, false, e));
     return close_partitions(w, c, true, e);
 }
 
@@ -329,7 +452,9 @@ static uint32_t poll_wait_ms(const struct worker *w)
 {
     int64_t wait_ms = w->o.config->poll_wait_ms;
     if (w->o.handover && handover_busy(w->o.handover)) return 0;
-    if (w->since_commit == 0) return (uint32_t)wait_ms;
+    if (w->restore && restore_count(w->restore) > 0) return 0;
+    if (w->since_commit == 0)
+        return state_due(w->state) ? 0 : (uint32_t)wait_ms;
     if (commits_when_idle(w)) return 0;
     return (uint32_t)(commit_in_ms(w) < wait_ms ? commit_in_ms(w) : wait_ms);
 }
@@ -407,6 +532,7 @@ static void keep_ours(struct worker *w)
         const struct record *r = &b->records[i];
         struct event *ev = &b->events[i];
         struct partition *p = state_partition(w->state, r->input, r->partition);
+        if (p && p->restoring) continue;
         if (p && (p->held || ev->waits)) { /* this one and all behind it */
             if (!p->held) hold(w, p, r);
             continue;
@@ -506,12 +632,6 @@ static void take_serving(struct worker *w)
     handover_give_back(w->o.handover, before);
 }
 
-static enum worker_phase phase(const struct worker *w)
-{
-    if (w->partition_count == 0) return PHASE_STARTING;
-    return w->folding ? PHASE_FOLDING : PHASE_SCORING;
-}
-
 /* --- the spine ---------------------------------------------------------- */
 
 /* The right margin is the diagram. */
@@ -522,6 +642,7 @@ static enum rc spine(struct worker *w, struct err *e)
     TRY(take_changes(w, e));                                /* assignments      (I7) */
     TRY(release_partitions(w, e));                          /* schemas that came     */
     take_serving(w);                                        /* a reload         (I5) */
+    TRY(restore(w, e));                                     /* changelog -> rows (I3) */
     metrics_phase(w->o.metrics, phase(w));
     batch_reset(b);                                         /* frees the last batch  */
     w->step_from_ns = metrics_now_ns();
@@ -561,6 +682,19 @@ enum rc worker_run(struct worker *w, const atomic_bool *stop, struct err *e)
 
 /* --- taking and giving back --------------------------------------------- */
 
+/* Rows that live in memory only are sent nowhere. */
+static bool has_changelog(const struct worker *w)
+{
+    return w->o.store && *w->o.config->changelog_topic &&
+           !(w->o.sink->ignores & (1u << OUTPUT_CHANGELOG));
+}
+
+static enum rc take_restore(struct worker *w, struct err *e)
+{
+    if (!has_changelog(w)) return RC_OK;
+    return restore_new(&w->restore, w->o.config, w->o.metrics, e);
+}
+
 static enum rc take_state(struct worker *w, struct err *e)
 {
     const struct config *c = w->o.config;
@@ -571,6 +705,8 @@ static enum rc take_state(struct worker *w, struct err *e)
         .user_bytes_max = c->user_bytes_max,
         .forget = scorer_forget,
         .admit = &w->admit,
+        .changelog = has_changelog(w),
+        .row_bytes_max = (uint32_t)c->changelog_row_bytes_max,
         .stage = "users",
         .topic = w->o.topic,
     };
@@ -606,6 +742,7 @@ enum rc worker_new(struct worker **out, const struct worker_options *o,
     if (rc == RC_OK)
         rc = admit_init(&w->admit, c, mapping_fields(o->mapping), e);
     if (rc == RC_OK) rc = take_state(w, e);
+    if (rc == RC_OK) rc = take_restore(w, e);
     if (rc == RC_OK) rc = serve(w, e);
     if (rc == RC_OK)
         rc = outputs_new(&w->outputs, c, o->topic, o->sink->ignores,
@@ -623,6 +760,7 @@ void worker_free(struct worker *w)
 {
     if (!w) return;
     outputs_free(w->outputs);
+    restore_free(w->restore);
     if (w->state) state_free(w->state); /* tells the scorer: before it */
     serving_free(w->serving);
     batch_fini(&w->batch);

@@ -4,13 +4,16 @@
  * recommendations are compacted to the newest list of each user. Outputs get
  * their timestamps from the broker's clock: they are sent with their event's
  * time, and those of an old log would be deleted as soon as they are written,
- * or cut into a segment for every week of it. */
+ * or cut into a segment for every week of it. A changelog is compacted; what
+ * it says of rows that are gone is kept for as long as a host may be away
+ * (state.keep). */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "cli.h"
 #include "kafka_client.h"
+#include "sink_kafka.h"
 
 enum {
     TOPICS_MAX = 8,
@@ -21,14 +24,20 @@ enum {
     VALUE_BYTES = 32,
 };
 
-enum topic_use { TOPIC_EVENTS, TOPIC_LABELS, TOPIC_OUTPUT, TOPIC_LISTS };
+enum topic_use {
+    TOPIC_EVENTS,
+    TOPIC_LABELS,
+    TOPIC_OUTPUT,
+    TOPIC_LISTS,
+    TOPIC_ROWS
+};
 
 struct topic {
     const char *name, *option;
     enum topic_use use;
     const char *status;  /* "exists", "missing", "created", "unknown" */
     uint32_t partitions; /* as they are, or as they would be created */
-    char retention[VALUE_BYTES];
+    char retention[VALUE_BYTES], bytes[VALUE_BYTES];
     struct kafka_setting settings[SETTINGS_MAX]; /* ends with key NULL */
 };
 
@@ -45,21 +54,32 @@ struct command {
 
 /* ---- the list --------------------------------------------------------- */
 
-static void add_settings(struct topic *t, int64_t retention_ms)
+static void add_settings(const struct command *c, struct topic *t)
 {
+    int64_t keep_ms =
+        c->config->state_keep > DAY_MS ? c->config->state_keep : DAY_MS;
+    uint64_t message_bytes =
+        c->config->changelog_row_bytes_max + SINK_KAFKA_ROW_EXTRA_BYTES;
     struct kafka_setting *s = t->settings;
 
     if (t->use == TOPIC_LISTS || t->use == TOPIC_OUTPUT)
         *s++ =
             (struct kafka_setting){"message.timestamp.type", "LogAppendTime"};
-    if (t->use == TOPIC_LISTS) {
+    if (t->use == TOPIC_LISTS || t->use == TOPIC_ROWS)
         *s++ = (struct kafka_setting){"cleanup.policy", "compact"};
-        return;
+    if (t->use == TOPIC_ROWS) {
+        (void)snprintf(t->retention, sizeof t->retention, "%lld",
+                       (long long)keep_ms);
+        *s++ = (struct kafka_setting){"delete.retention.ms", t->retention};
+        (void)snprintf(t->bytes, sizeof t->bytes, "%llu",
+                       (unsigned long long)message_bytes);
+        *s++ = (struct kafka_setting){"max.message.bytes", t->bytes};
     }
+    if (t->use == TOPIC_LISTS || t->use == TOPIC_ROWS) return;
     *s++ = (struct kafka_setting){"cleanup.policy", "delete"};
     if (t->use == TOPIC_OUTPUT)
         (void)snprintf(t->retention, sizeof t->retention, "%lld",
-                       (long long)retention_ms);
+                       (long long)c->retention_ms);
     else
         (void)snprintf(t->retention, sizeof t->retention, "-1");
     *s++ = (struct kafka_setting){"retention.ms", t->retention};
@@ -78,7 +98,7 @@ static void add(struct command *c, const char *name, const char *option,
                         .use = use,
                         .status = "unknown",
                         .partitions = c->partitions};
-    add_settings(t, c->retention_ms);
+    add_settings(c, t);
     c->count++;
 }
 
@@ -91,6 +111,7 @@ static void make_list(struct command *c)
     add(c, o->output_recommendations_topic, "output.recommendations.topic",
         TOPIC_LISTS);
     add(c, o->dead_letters_topic, "dead.letters.topic", TOPIC_OUTPUT);
+    add(c, o->changelog_topic, "changelog.topic", TOPIC_ROWS);
 }
 
 /* ---- the cluster ------------------------------------------------------ */
@@ -210,6 +231,12 @@ static bool is_read(const struct topic *t)
     return t->use == TOPIC_EVENTS || t->use == TOPIC_LABELS;
 }
 
+static const char *operation(const struct topic *t)
+{
+    if (t->use == TOPIC_ROWS) return "Read --operation Write";
+    return is_read(t) ? "Read" : "Write";
+}
+
 /* What run needs, in the words of kafka-acls. */
 static json_t *make_acls(const struct command *c)
 {
@@ -219,8 +246,7 @@ static json_t *make_acls(const struct command *c)
     for (uint32_t i = 0; i < c->count; i++)
         (void)json_array_append_new(
             acls, json_sprintf("--operation Describe --operation %s --topic %s",
-                               is_read(&c->topics[i]) ? "Read" : "Write",
-                               c->topics[i].name));
+                               operation(&c->topics[i]), c->topics[i].name));
     (void)json_array_append_new(
         acls, json_sprintf("--operation Describe --operation Read --group %s",
                            group));

@@ -111,7 +111,7 @@ static void test_version_1(void **state)
                      RC_OK);
     expect_meta(&got);
     assert_int_equal(got.seen_offset, -1);
-    assert_int_equal(got.changelog_next, 0);
+    assert_int_equal(got.changelog_next, -1);
     assert_true(got.unsent);
     assert_false(family_meta_is_newer(slice_of(bytes, (size_t)(to - bytes))));
     bytes[0] = 3; /* a flipped bit, not another version */
