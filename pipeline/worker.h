@@ -45,10 +45,10 @@ struct worker_options {
                                   stands in outputs as their source */
     /* Of each output; NULL: as configured. */
     const uint32_t *schema_ids;
-    size_t context_bytes_max;  /* this worker's share of model.cache */
-    size_t cache_bytes;        /* this worker's share of state.cache */
-    bool finite;               /* a replay: poll does not wait */
-    uint32_t pause_ms_max;     /* between rewinds; 0: WORKER_PAUSE_MS_MAX */
+    size_t context_bytes_max; /* this worker's share of model.cache */
+    size_t cache_bytes;       /* this worker's share of state.cache */
+    bool finite;              /* a replay: poll does not wait */
+    uint32_t pause_ms_max;    /* between rewinds; 0: WORKER_PAUSE_MS_MAX */
     /* Takes only users whose hash falls to this share (replay with several
      * workers, each reading the whole log). share_count 1: all. */
     uint32_t share_index, share_count;
