@@ -3,7 +3,12 @@
  * Resolution is that of the Avro 1.11 specification, with one choice where
  * it says "the first branch that matches": a branch of the same type is
  * preferred to one that needs a promotion, as the Java implementation does,
- * so that nothing is read less exactly than it was written. */
+ * so that nothing is read less exactly than it was written.
+ *
+ * Logical types are matched too, so that no amount is read a hundredfold and
+ * no time a thousandfold: decimals must agree in scale (the specification
+ * asks for it, and for the precision, where a wider one does no harm), times
+ * in unit (it says nothing). A type without a logical one matches any. */
 #include "codec_program.h"
 
 #include <assert.h>
@@ -12,6 +17,7 @@ enum {
     GROWTH_MAX = 1 << 20, /* ops, symbols, constants of one decoder */
     PAIRS_MAX = 4096,     /* named types, writer's with reader's */
     COMPILE_DEPTH_MAX = 512,
+    DESCRIPTION_BYTES = 160,
 };
 
 /* Named types under way or done: their ops are copied, never made twice. */
@@ -226,11 +232,33 @@ static enum op_code promotion(enum datum_kind w, enum datum_kind r)
     }
 }
 
+/* What a value counts, as far as the logical type says; "" if it does not. */
+static const char *unit_of(const char *logical_type)
+{
+    static const char *const UNITS[] = {"-millis", "-micros", "-nanos", "date"};
+    for (size_t i = 0; i < sizeof UNITS / sizeof UNITS[0]; i++) {
+        const char *at = strstr(logical_type, UNITS[i]);
+        if (at && strcmp(at, UNITS[i]) == 0) return UNITS[i];
+    }
+    return "";
+}
+
+static bool logical_match(const struct schema_type *w,
+                          const struct schema_type *r)
+{
+    const char *written = unit_of(w->logical_type);
+    const char *wanted = unit_of(r->logical_type);
+    if (*written && *wanted) return strcmp(written, wanted) == 0;
+    return strcmp(w->logical_type, "decimal") != 0 ||
+           strcmp(r->logical_type, "decimal") != 0 || w->scale == r->scale;
+}
+
 enum match { MATCH_NONE, MATCH_PROMOTED, MATCH_RENAMED, MATCH_SAME };
 
 static enum match match(const struct schema_type *w,
                         const struct schema_type *r)
 {
+    if (!logical_match(w, r)) return MATCH_NONE;
     if (w->kind != r->kind)
         return promotion(w->kind, r->kind) == OP_FAIL ? MATCH_NONE
                                                       : MATCH_PROMOTED;
@@ -240,14 +268,27 @@ static enum match match(const struct schema_type *w,
     return names_match(w, r) ? MATCH_RENAMED : MATCH_NONE;
 }
 
+/* "long", "record shop.Pay", "bytes (decimal of scale 2)". */
+static void describe(const struct schema_type *t, char *out, size_t size)
+{
+    int used = snprintf(out, size, "%s%s%.64s", datum_kind_name(t->kind),
+                        t->name ? " " : "", t->name ? t->name : "");
+    if (strcmp(t->logical_type, "decimal") == 0)
+        (void)snprintf(out + used, size - (size_t)used,
+                       " (decimal of scale %d)", t->scale);
+    else if (*t->logical_type)
+        (void)snprintf(out + used, size - (size_t)used, " (%.32s)",
+                       t->logical_type);
+}
+
 static enum rc no_match(struct compiler *c, const struct schema_type *w,
                         const struct schema_type *r)
 {
-    return ERR(c->e, RC_STOP,
-               "schemas: a %s%s%.64s was written, a %s%s%.64s is wanted",
-               datum_kind_name(w->kind), w->name ? " " : "",
-               w->name ? w->name : "", datum_kind_name(r->kind),
-               r->name ? " " : "", r->name ? r->name : "");
+    char written[DESCRIPTION_BYTES], wanted[DESCRIPTION_BYTES];
+    describe(w, written, sizeof written);
+    describe(r, wanted, sizeof wanted);
+    return ERR(c->e, RC_STOP, "schemas: a %s was written, a %s is wanted",
+               written, wanted);
 }
 
 /* --- values that the reader wants --- */

@@ -28,7 +28,7 @@ if(MILLRACE_TESTS)
   add_executable(codec_driver tests/support/oracle/codec_driver.c)
   target_link_libraries(codec_driver PRIVATE millrace_pipeline)
   add_test(NAME oracle_codec COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python
-    ${CMAKE_SOURCE_DIR}/tests/support/codec_oracle.py $<TARGET_FILE:codec_driver> 8000 1)
+    ${CMAKE_SOURCE_DIR}/tests/support/codec_oracle.py $<TARGET_FILE:codec_driver> 2000 1)
   set_tests_properties(oracle_codec PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
   add_test(NAME oracle_container COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python
     ${CMAKE_SOURCE_DIR}/tests/support/container_oracle.py $<TARGET_FILE:millrace>)

@@ -150,6 +150,29 @@ static void test_promotion(void **state)
     assert_int_equal(g_tape.at[0].kind, DATUM_STRING);
 }
 
+#define LOGICAL(type, logical)                                                 \
+    "{\"type\":\"" type "\",\"logicalType\":\"" logical "\"}"
+#define DECIMAL(precision, scale)                                              \
+    "{\"type\":\"bytes\",\"logicalType\":\"decimal\",\"precision\":" precision \
+    ",\"scale\":" scale "}"
+
+static void test_logical_types_match(void **state)
+{
+    static const char *const PAIRS[][2] = {
+        {"\"long\"", LOGICAL("long", "timestamp-millis")},
+        {LOGICAL("long", "timestamp-millis"), "\"long\""},
+        {LOGICAL("long", "timestamp-millis"),
+         LOGICAL("long", "local-timestamp-millis")},
+        {LOGICAL("long", "something"), LOGICAL("long", "else")},
+        {LOGICAL("int", "time-millis"), LOGICAL("long", "timestamp-millis")},
+        {DECIMAL("9", "2"), DECIMAL("18", "2")},
+        {"\"bytes\"", DECIMAL("18", "2")},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof PAIRS / sizeof PAIRS[0]; i++)
+        decoder_free(compiled(PAIRS[i][0], PAIRS[i][1]));
+}
+
 static void test_no_demotion(void **state)
 {
     static const char *const PAIRS[][2] = {
@@ -167,16 +190,26 @@ static void test_no_demotion(void **state)
          "{\"type\":\"array\",\"items\":\"int\"}"},
         {"\"long\"", "[\"null\",\"string\"]"},
         {"[\"null\",\"string\"]", "\"long\""},
+        /* The numbers are the same, what they count is not. */
+        {LOGICAL("long", "timestamp-micros"),
+         LOGICAL("long", "timestamp-millis")},
+        {LOGICAL("int", "date"), LOGICAL("long", "timestamp-millis")},
+        {LOGICAL("int", "time-millis"), LOGICAL("long", "time-micros")},
+        {DECIMAL("9", "2"), DECIMAL("9", "4")},
+        {DECIMAL("9", "2"), "[\"null\"," DECIMAL("9", "0") "]"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof PAIRS / sizeof PAIRS[0]; i++) {
         struct schema *w = parsed(PAIRS[i][0]), *r = parsed(PAIRS[i][1]);
         struct decoder *d;
-        assert_int_equal(decoder_compile(&d, w, r, &g_e), RC_STOP);
+        if (decoder_compile(&d, w, r, &g_e) != RC_STOP)
+            fail_msg("%s is read as %s", PAIRS[i][0], PAIRS[i][1]);
         assert_null(d);
         schema_free(w);
         schema_free(r);
     }
+    assert_string_equal(g_e.text, "schemas: a bytes (decimal of scale 2) was "
+                                  "written, a union is wanted");
 }
 
 #define RECORD(fields)                                                         \
@@ -690,6 +723,7 @@ int main(void)
         cmocka_unit_test(test_varints),
         cmocka_unit_test(test_scalars),
         cmocka_unit_test(test_promotion),
+        cmocka_unit_test(test_logical_types_match),
         cmocka_unit_test(test_no_demotion),
         cmocka_unit_test(test_fields_added_removed),
         cmocka_unit_test(test_fields_reordered),

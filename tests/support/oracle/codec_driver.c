@@ -2,12 +2,12 @@
  *
  * stdin    Cases: writer's schema, reader's schema, message; each a u32le
  *          length and that many bytes.
- * stdout   A line for each: "ok HEX JSON" (the value encoded again in the
- *          reader's shape, and as Avro's JSON), or "compile TEXT" or
- *          "decode TEXT". */
+ * stdout   A line for each: the fingerprints of both schemas, then "ok HEX
+ *          JSON" (the value encoded again in the reader's shape, and as Avro's
+ *          JSON), or "compile TEXT" or "decode TEXT". */
 #include <stdlib.h>
 
-#include "codec.h"
+#include "schema_canonical.h"
 
 enum { PART_BYTES_MAX = 1 << 20, TAPE_MAX = 1 << 16 };
 
@@ -40,6 +40,15 @@ static struct schema *schema_of(const struct part *p)
         exit(1);
     }
     return s;
+}
+
+/* As its little-endian bytes. */
+static void print_fingerprint(const struct schema *s)
+{
+    uint64_t print;
+    struct err e;
+    if (schema_fingerprint(s, &print, &e) != RC_OK) exit(1);
+    (void)printf("%016llx ", (unsigned long long)__builtin_bswap64(print));
 }
 
 static void run(const struct decoder *d, const struct schema *reader,
@@ -79,6 +88,8 @@ int main(void)
         struct schema *w = schema_of(&writer), *r = schema_of(&reader);
         struct decoder *d;
         struct err e;
+        print_fingerprint(w);
+        print_fingerprint(r);
         if (decoder_compile(&d, w, r, &e) == RC_OK)
             run(d, r, &message);
         else
