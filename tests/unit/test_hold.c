@@ -188,9 +188,9 @@ static void test_others_go_on(void **state)
 {
     (void)state;
     run_until_held();
-    assert_int_equal(spine_run_count(&run, COUNT_holds), 1);
-    check_end();
+    /* More than once where reading the file of the other schema took long. */
     assert_true(spine_run_count(&run, COUNT_holds) >= 1);
+    check_end();
     assert_int_equal(spine_run_count(&run, COUNT_rewinds), 0);
 }
 
