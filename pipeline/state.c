@@ -569,6 +569,8 @@ struct state_stats state_stats(const struct state *st)
                                 .rows_expired_total = st->rows_expired_total,
                                 .rows_sent_total = st->rows_sent_total,
                                 .rows_kept_out_total = st->rows_kept_out_total,
+                                .write_failures_total =
+                                    st->write_failures_total,
                                 .cache_bytes = pool_used(st->pool),
                                 .rows = st->rows,
                                 .dirty_rows = st->dirty_rows};

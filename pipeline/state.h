@@ -210,7 +210,7 @@ void state_restored(struct partition *p);
 
 struct state_stats {
     uint64_t hits_total, misses_total, rows_written_total, evictions_total,
-        rows_expired_total;
+        rows_expired_total, write_failures_total;
     uint64_t rows_sent_total, rows_kept_out_total; /* of the changelog */
     size_t cache_bytes;
     uint64_t rows, dirty_rows;

@@ -71,7 +71,7 @@ struct state {
     uint32_t sweep_next; /* index of the partition whose turn it is */
 
     uint64_t hits_total, misses_total, rows_written_total, evictions_total,
-        rows_expired_total;
+        rows_expired_total, write_failures_total;
     uint64_t rows_sent_total, rows_kept_out_total;
 };
 

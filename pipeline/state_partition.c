@@ -386,6 +386,26 @@ static bool too_soon(const struct state *st)
            since_ms * SLICES_PER_AGE < (int64_t)st->options.checkpoint_age_ms;
 }
 
+static void note_full(struct state *st, const struct err *e)
+{
+    st->write_failures_total++;
+    LOG_RARE(ERROR, "DISKFULL", "%s", e->text);
+}
+
+/* While the disk is full rows stay dirty, and are tried again after the next
+ * commit; the end comes when they fill their half of the cache. Who takes a
+ * partition over folds what was not written. */
+static enum rc write_or_wait(struct state *st, struct partition *p,
+                             uint64_t count, struct err *e)
+{
+    enum rc rc = write_some(st, p, count, e);
+    if (rc != RC_AGAIN) return rc;
+    note_full(st, e);
+    if (!state_full(st) || p->leaving) return RC_OK;
+    (void)err_context(e, "no room in state.cache for more that is not stored");
+    return e->rc = RC_STOP;
+}
+
 /* How many rows of p are to be written now: its share of a pace that takes
  * the age limit for all that is dirty, or more where rows are older. */
 static uint64_t paced_rows(const struct state *st, const struct partition *p)
@@ -445,7 +465,7 @@ enum rc state_checkpoint(struct state *st, bool all, struct err *e)
         if (count == 0 && !all && !p->leaving && !p->sending) continue;
         if (p->restoring) continue;
         if (p->sending) state_sent(p);
-        TRY(write_some(st, p, count, e));
+        TRY(all ? write_some(st, p, count, e) : write_or_wait(st, p, count, e));
     }
     if (!st->options.changelog || st->rows_written_total > written)
         st->checkpoint_at_ms = st->now_ms;
@@ -532,6 +552,10 @@ enum rc state_close_partition(struct state *st, struct partition *p, bool keep,
     if (ps->recorded && rc == RC_OK) {
         ps->meta.released_ms = store_now_ms();
         rc = store_put_meta(st->store, ps->family, &ps->meta, e);
+    }
+    if (rc == RC_AGAIN) {
+        note_full(st, e); /* the next owner folds what was not written */
+        rc = RC_OK;
     }
     if (ps->family) store_release(st->store, ps->family);
     while (st->partitions[at] != p)

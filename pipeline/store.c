@@ -38,21 +38,26 @@ static bool is_corruption(const char *error)
     return strncmp(error, "Corruption", 10) == 0;
 }
 
+static bool is_full(const char *error)
+{
+    return strstr(error, "No space left") != NULL ||
+           strstr(error, "NoSpace") != NULL;
+}
+
 enum rc store_error(const struct store *s, const char *doing, char *error,
                     struct err *e)
 {
     bool locked = strstr(error, "/LOCK") != NULL; /* the file's name */
-    bool full = strstr(error, "No space left") != NULL;
     enum rc rc = RC_STOP;
     if (locked)
         (void)ERR(e, rc,
                   "state in %s: another process uses it (%s); stop that one, "
                   "or give each its own state.dir",
                   s->dir, error);
-    else if (full)
+    else if (is_full(error))
         (void)ERR(e, rc,
-                  "state in %s: %s: %s; make room and start again, nothing is "
-                  "lost",
+                  "state in %s: %s: %s; make room, and start again if it has "
+                  "stopped: nothing is lost",
                   s->dir, doing, error);
     else
         (void)ERR(e, rc,
@@ -64,12 +69,15 @@ enum rc store_error(const struct store *s, const char *doing, char *error,
 }
 
 /* A database that has found damage while it wrote takes no more: only another
- * one helps. */
+ * one helps. One that found the disk full looks every few seconds whether
+ * there is room, and then takes writes again. */
 static enum rc write_error(const struct store *s, const char *doing,
                            char *error, struct err *e)
 {
+    bool full = is_full(error);
     if (is_corruption(error)) store_dir_mark_damaged(s);
-    return store_error(s, doing, error, e);
+    (void)store_error(s, doing, error, e);
+    return e->rc = full ? RC_AGAIN : RC_STOP;
 }
 
 /* --- open, close ------------------------------------------------------- */

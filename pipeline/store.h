@@ -21,6 +21,8 @@
  *          For a forgotten one that is done soon after, by a thread of the
  *          store: its key range is compacted, and what logs hold of it is
  *          flushed. What a crash left undone is done at the next start.
+ * Full     While the disk is full writes are RC_AGAIN; they work again some
+ *          seconds after there is room. Nothing of a failed one is there.
  * Threads  store: any thread. A family belongs to one worker at a time;
  *          acquire and release hand it over under the store's one mutex,
  *          which no step of the event path takes. */

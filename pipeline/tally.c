@@ -132,6 +132,7 @@ void tally_rows(struct worker_metrics *m, struct state *st,
     metrics_total(m, COUNT_state_hits, s.hits_total);
     metrics_total(m, COUNT_state_misses, s.misses_total);
     metrics_total(m, COUNT_state_evictions, s.evictions_total);
+    metrics_total(m, COUNT_state_write_failures, s.write_failures_total);
     metrics_total(m, COUNT_rows_expired, s.rows_expired_total);
     metrics_total(m, COUNT_state_rows_written, s.rows_written_total);
     metrics_total(m, COUNT_changelog_rows, s.rows_sent_total);
