@@ -95,6 +95,9 @@ void budget_add_up(struct budget *b, const struct config *c)
     /* As much again for what a message takes beside its bytes, halved. */
     add(b, "outputs under way", "output.queue, workers",
         (out + out / 2) * c->workers);
+    /* A reader of its own while partitions are taken over. */
+    add(b, "rows that are restored", "input.queue, workers",
+        *c->changelog_topic ? 2 * in * c->workers : 0);
     add(b, "batches", "batch.events.max, history.events, workers",
         batch_bytes(c, &windows) * c->workers);
     add(b, "threads and tables", "workers",

@@ -12,7 +12,7 @@
 
 #include "config.h"
 
-enum { BUDGET_LINES = 10 };
+enum { BUDGET_LINES = 12 };
 
 struct budget {
     struct budget_line {

@@ -30,7 +30,6 @@ static const struct kafka_setting DEFAULTS[] = {
     {"socket.nagle.disable", "true"},
     {"fetch.min.bytes", "1"},
     {"fetch.wait.max.ms", "20"}, /* so late comes the end of a quiet one */
-    {"queued.max.messages.kbytes", "16384"},
     {NULL, NULL},
 };
 

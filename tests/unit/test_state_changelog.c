@@ -571,6 +571,39 @@ static void test_a_row_that_is_gone(void **state)
     host_fini(&b);
 }
 
+/* Rows that expire are null in the changelog with the next commit, and a host
+ * that takes it has none of them. */
+static void test_expired_rows_go(void **state)
+{
+    const struct admit admit = {.ttl_ms = 1000};
+    struct host a, b;
+    size_t size;
+    uint32_t gone = 0;
+    (void)state;
+    host_init(&a, true);
+    a.options.admit = &admit;
+    open_host(&a);
+    run(&a, 304, 1);
+    a.p->stream_ms = a.p->committed_stream_ms = 1000000; /* time goes on */
+    apply(&a, 1);
+    commit(&a, true, true); /* looks for rows that expired */
+    apply(&a, 1);
+    commit(&a, true, true); /* sends what became of them */
+    host_init(&b, true);
+    b.log = a.log;
+    b.log.log_start = 1;
+    open_host(&b);
+    for (uint32_t user = 0; user < USERS; user++) {
+        uint8_t *row = row_of(&b, user, &size);
+        gone += !row;
+        free(row);
+    }
+    assert_int_equal(state_stats(a.st).rows_expired_total, USERS);
+    assert_int_equal(gone, USERS - 1); /* the last event's user is back */
+    host_fini(&a);
+    host_fini(&b);
+}
+
 /* --- on assignment ----------------------------------------------------- */
 
 static void test_log_shorter_than_the_distance(void **state)
@@ -671,6 +704,7 @@ int main(void)
         WITH_CHANGELOG(test_a_changelog_that_is_switched_on),
         WITH_CHANGELOG(test_a_row_too_large),
         WITH_CHANGELOG(test_a_row_that_is_gone),
+        WITH_CHANGELOG(test_expired_rows_go),
         WITH_CHANGELOG(test_log_shorter_than_the_distance),
         WITH_CHANGELOG(test_what_does_not_fit_is_refused),
         WITH_CHANGELOG(test_rows_of_another_cluster_are_replaced),
