@@ -304,9 +304,10 @@ static bool add_dead_letter(struct outputs *o, const struct batch *b,
     const struct record *r = &b->records[i];
     struct slice partition = number_text(&o->arena, r->partition);
     struct slice offset = number_text(&o->arena, r->offset);
+    struct slice timestamp = number_text(&o->arena, r->timestamp_ms);
     struct header *h =
         arena_take(&o->arena, DEAD_LETTER_HEADERS + r->header_count, sizeof *h);
-    if (!partition.ptr || !offset.ptr || !h) return false;
+    if (!partition.ptr || !offset.ptr || !timestamp.ptr || !h) return false;
     h[0] = (struct header){slice_str(DEAD_LETTER_REASON),
                            slice_str(bad_reason_name(b->events[i].bad))};
     h[1] = (struct header){slice_str(DEAD_LETTER_DETAIL),
@@ -314,6 +315,7 @@ static bool add_dead_letter(struct outputs *o, const struct batch *b,
     h[2] = (struct header){slice_str(DEAD_LETTER_TOPIC), slice_str(o->topic)};
     h[3] = (struct header){slice_str(DEAD_LETTER_PARTITION), partition};
     h[4] = (struct header){slice_str(DEAD_LETTER_OFFSET), offset};
+    h[5] = (struct header){slice_str(DEAD_LETTER_TIMESTAMP), timestamp};
     if (r->header_count > 0)
         memcpy(h + DEAD_LETTER_HEADERS, r->headers,
                r->header_count * sizeof *h);

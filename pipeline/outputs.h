@@ -26,7 +26,8 @@
 #define DEAD_LETTER_TOPIC     "millrace.source.topic"
 #define DEAD_LETTER_PARTITION "millrace.source.partition"
 #define DEAD_LETTER_OFFSET    "millrace.source.offset"
-enum { DEAD_LETTER_HEADERS = 5 }; /* they come first */
+#define DEAD_LETTER_TIMESTAMP "millrace.source.timestamp" /* ms; -1: none */
+enum { DEAD_LETTER_HEADERS = 6 };                         /* they come first */
 /* "omitted": it was larger than the topic takes. Key and input's headers go
  * together. */
 #define DEAD_LETTER_VALUE "millrace.value"

@@ -227,6 +227,12 @@ enum rc producer_send(struct producer *p, uint32_t topic,
     return send_to(p, topic, partition, m, NULL, e);
 }
 
+enum rc producer_send_to(struct producer *p, uint32_t topic, int32_t partition,
+                         const struct message *m, struct err *e)
+{
+    return send_to(p, topic, partition, m, NULL, e);
+}
+
 enum rc producer_put(struct producer *p, uint32_t topic, int32_t partition,
                      const struct message *m, int64_t *offset, struct err *e)
 {

@@ -38,6 +38,9 @@ enum rc producer_open(struct producer **out, const struct producer_options *o,
 /* Puts m under way to o.topics[topic]; m->output is not looked at. */
 enum rc producer_send(struct producer *p, uint32_t topic,
                       const struct message *m, struct err *e) MUST_USE;
+/* The same, to this partition, whatever its key says. */
+enum rc producer_send_to(struct producer *p, uint32_t topic, int32_t partition,
+                         const struct message *m, struct err *e) MUST_USE;
 /* Sends m to this partition and waits for its acknowledgement: where it
  * stands in the log. */
 enum rc producer_put(struct producer *p, uint32_t topic, int32_t partition,

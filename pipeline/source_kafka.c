@@ -38,7 +38,9 @@ struct kafka_source {
     char cluster_id[CLUSTER_ID_BYTES];
 
     rd_kafka_message_t **messages; /* lent out by the last poll */
-    struct header *headers;        /* (events_max, SOURCE_HEADERS_MAX) */
+    struct header *headers;        /* (events_max, headers_max) */
+    uint32_t headers_max;          /* of a record */
+    size_t headers_bytes_max;
     uint32_t message_count, events_max;
 
     /* Recorded by the callback, answered by assign or unassign. */
@@ -90,11 +92,11 @@ static uint32_t take_headers(struct kafka_source *k, rd_kafka_message_t *m,
     rd_kafka_headers_t *headers;
     const char *name;
     const void *value;
-    size_t size, left = SOURCE_HEADERS_BYTES_MAX;
+    size_t size, left = k->headers_bytes_max;
     uint32_t count = 0;
 
     if (rd_kafka_message_headers(m, &headers)) return 0;
-    while (count < SOURCE_HEADERS_MAX &&
+    while (count < k->headers_max &&
            !rd_kafka_header_get_all(headers, count, &name, &value, &size)) {
         size_t name_len = strlen(name);
         if (name_len > left || size > left - name_len) break;
@@ -112,7 +114,7 @@ static void take_message(struct kafka_source *k, struct batch *b,
                          rd_kafka_message_t *m)
 {
     uint32_t i = b->count++;
-    struct header *headers = k->headers + (size_t)i * SOURCE_HEADERS_MAX;
+    struct header *headers = k->headers + (size_t)i * k->headers_max;
     rd_kafka_timestamp_type_t type;
 
     k->messages[k->message_count++] = m;
@@ -697,12 +699,16 @@ static enum rc open_client(struct kafka_source *k, const struct config *c,
                       "opening a consumer", e);
 }
 
+/* ours: records with headers of ours in front of their own. */
 static enum rc take_memory(struct kafka_source *k, uint32_t events_max,
-                           struct err *e)
+                           bool ours, struct err *e)
 {
     k->events_max = events_max;
+    k->headers_max = SOURCE_HEADERS_MAX + (ours ? SOURCE_HEADERS_OURS : 0u);
+    k->headers_bytes_max =
+        SOURCE_HEADERS_BYTES_MAX + (ours ? SOURCE_HEADERS_OURS_BYTES : 0u);
     k->messages = calloc(events_max, sizeof *k->messages);
-    k->headers = calloc(events_max, SOURCE_HEADERS_MAX * sizeof *k->headers);
+    k->headers = calloc(events_max, k->headers_max * sizeof *k->headers);
     if (k->messages && k->headers) return RC_OK;
     return ERR(e, RC_STOP, "kafka: no memory for batches of %u", events_max);
 }
@@ -753,7 +759,7 @@ enum rc source_kafka_open(struct source **out,
     if (!k) return ERR(e, RC_STOP, "kafka: no memory for a source");
     k->base.ops = &OPS;
     k->metrics = o->metrics;
-    rc = take_memory(k, o->events_max, e);
+    rc = take_memory(k, o->events_max, false, e);
     for (uint32_t i = 0; rc == RC_OK && i < o->topic_count; i++)
         rc = add_topic(k, o->topics[i], e);
     if (rc == RC_OK) rc = open_client(k, o->config, o->group, o->instance, e);
@@ -828,7 +834,7 @@ enum rc source_range_open(struct source **out, const struct config *c,
     if (!k) return ERR(e, RC_STOP, "kafka: no memory for a source");
     k->base.ops = &OPS;
     k->range = true;
-    rc = take_memory(k, events_max, e);
+    rc = take_memory(k, events_max, range->dead_letters, e);
     if (rc == RC_OK) rc = add_topic(k, range->topic, e);
     /* librdkafka wants a group's name to assign by hand; it is never used. */
     if (rc == RC_OK) rc = open_client(k, c, "millrace-range", NULL, e);

@@ -27,6 +27,9 @@ enum {
     SOURCE_TOPICS_MAX = 4,
     SOURCE_HEADERS_MAX = 32,
     SOURCE_HEADERS_BYTES_MAX = 16384, /* of their names and values */
+    /* So many more, and as many bytes, in dead letters: those of outputs.h. */
+    SOURCE_HEADERS_OURS = 8,
+    SOURCE_HEADERS_OURS_BYTES = 4096,
 };
 
 struct source_kafka_options {
@@ -49,6 +52,7 @@ struct topic_range {
     const char *topic;
     int32_t partition; /* -1: all */
     int64_t from, until;
+    bool dead_letters; /* with room for the headers added to them */
 };
 enum rc source_range_open(struct source **out, const struct config *c,
                           const struct topic_range *range, uint32_t events_max,

@@ -4,23 +4,18 @@
  * offset, time, key, headers, and the value decoded by the schema that the
  * configuration gives that topic. A value that cannot be decoded is shown in
  * hexadecimal with the reason: what is there must be seen. */
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
 #include "container.h"
-#include "framing.h"
-#include "mapping.h"
-#include "schemas.h"
+#include "record_json.h"
 #include "source_kafka.h"
-#include "utf8.h"
 
 enum {
     TAPE_DATUMS_MAX = 1 << 20,
     BATCH_EVENTS = 256,
     POLL_WAIT_MS = 1000,
-    FRAME_BYTES = 5, /* Confluent: magic byte, schema id */
 };
 
 struct cat {
@@ -36,11 +31,7 @@ struct cat {
 
     /* Of a topic. */
     struct config *config;
-    struct schema *schema;   /* NULL: values are shown as they are */
-    struct decoder *decoder; /* of values in that schema alone */
-    size_t head;             /* bytes in front of them, whatever they say */
-    struct registry *registry;
-    struct framing *framing; /* of values that name their schema; NULL: none */
+    struct record_json *records;
 };
 
 enum { NO_PARTITION = UINT32_MAX };
@@ -102,121 +93,6 @@ static enum rc cat_file(struct cat *c, const char *path, struct err *e)
 
 /* ----------------------------------------------------------------- topics */
 
-static bool is_topic(const struct cat *c, const char *option)
-{
-    return option && option[0] && strcmp(option, c->topic) == 0;
-}
-
-/* The built-in schema that a topic of the configuration has; NULL: none. */
-static const char *built_in(const struct cat *c)
-{
-    const struct config *g = c->config;
-    if (c->as) return c->as;
-    if (is_topic(c, g->output_fraud_topic)) return "fraud_score";
-    if (is_topic(c, g->output_recommendations_topic)) return "recommendations";
-    if (is_topic(c, g->labels_topic)) return "label";
-    return NULL;
-}
-
-static enum rc schema_choose(struct cat *c, struct err *e)
-{
-    const struct config *g = c->config;
-    const char *name = built_in(c);
-    struct slice text = name ? schemas_get(name) : slice_of(NULL, 0);
-    if (text.len > 0) return schema_parse(&c->schema, text, e);
-    if (name) return schema_read(&c->schema, name, e);
-    if (is_topic(c, g->dead_letters_topic)) return RC_OK;
-    if (g->input_schema[0]) return schema_read(&c->schema, g->input_schema, e);
-    return ERR(e, RC_STOP,
-               "no schema for topic '%s': give --as FILE.avsc, or "
-               "input.schema in the configuration",
-               c->topic);
-}
-
-static enum rc decoders_make(struct cat *c, struct err *e)
-{
-    const struct config *g = c->config;
-    bool output = is_topic(c, g->output_fraud_topic) ||
-                  is_topic(c, g->output_recommendations_topic);
-    bool framed = output ? g->output_format == OUTPUT_CONFLUENT
-                         : framing_names_schemas(g);
-    if (!c->schema) return RC_OK;
-    c->head = framed ? FRAME_BYTES : 0;
-    TRY(decoder_compile(&c->decoder, c->schema, c->schema, e));
-    if (output || !framed ||
-        (g->input_format == FORMAT_CONFLUENT && !*g->schemas_dir))
-        return RC_OK;
-    TRY(registry_open(&c->registry, g, c->schema, e));
-    return framing_new(&c->framing, g, c->registry, c->schema, e);
-}
-
-static enum rc value_decode(struct cat *c, const struct record *r,
-                            struct err *e)
-{
-    struct framed framed = {.decoder = c->decoder};
-    if (c->framing) {
-        TRY(framing_require(c->framing, r, &framed, e));
-    } else if (r->value.len < c->head) {
-        return ERR(e, RC_SKIP, "no Confluent header");
-    } else {
-        framed.avro = slice_of(r->value.ptr + c->head, r->value.len - c->head);
-    }
-    return decoder_decode(framed.decoder, framed.avro, &c->tape, e);
-}
-
-static void print_text(struct slice s)
-{
-    json_text_write(s, stdout);
-}
-
-static void print_hex(struct slice s)
-{
-    for (size_t i = 0; i < s.len; i++)
-        (void)printf("%02x", s.ptr[i]);
-}
-
-static void print_headers(const struct record *r)
-{
-    (void)printf(",\"headers\":[");
-    for (uint32_t i = 0; i < r->header_count; i++) {
-        (void)printf("%s[", i ? "," : "");
-        print_text(r->headers[i].name);
-        (void)putchar(',');
-        print_text(r->headers[i].value);
-        (void)putchar(']');
-    }
-    (void)putchar(']');
-}
-
-static enum rc print_record(struct cat *c, const struct record *r,
-                            struct err *e)
-{
-    struct err why;
-    (void)printf("{\"partition\":%d,\"offset\":%" PRId64
-                 ",\"timestamp\":%" PRId64 ",\"key\":",
-                 r->partition, r->offset, r->timestamp_ms);
-    if (r->key.ptr)
-        print_text(r->key);
-    else
-        (void)printf("null");
-    if (r->header_count > 0) print_headers(r);
-    if (!c->schema || value_decode(c, r, &why) != RC_OK) {
-        (void)printf(",\"value_hex\":\"");
-        print_hex(r->value);
-        (void)putchar('"');
-        if (c->schema) {
-            (void)printf(",\"error\":");
-            print_text(slice_str(why.text));
-        }
-    } else {
-        (void)printf(",\"value\":");
-        TRY(tape_write_json(c->schema, &c->tape, style(c), stdout, e));
-    }
-    (void)printf("}\n");
-    c->lines++;
-    return RC_OK;
-}
-
 static enum rc print_records(struct cat *c, struct source *s, struct batch *b,
                              struct err *e)
 {
@@ -227,8 +103,10 @@ static enum rc print_records(struct cat *c, struct source *s, struct batch *b,
             TRY(source_assign(s, change.positions, change.count, e));
         batch_reset(b);
         TRY(source_poll(s, b, POLL_WAIT_MS, e));
-        for (uint32_t i = 0; i < b->count && !full(c); i++)
-            TRY(print_record(c, &b->records[i], e));
+        for (uint32_t i = 0; i < b->count && !full(c); i++) {
+            TRY(record_json_print(c->records, &b->records[i], e));
+            c->lines++;
+        }
         source_release(s);
     }
     return RC_OK;
@@ -240,16 +118,18 @@ static enum rc cat_topic(struct cat *c, struct err *e)
         .topic = c->topic,
         .partition = c->partition == NO_PARTITION ? -1 : (int32_t)c->partition,
         .from = c->from,
-        .until = c->count ? c->from + (int64_t)c->count : -1};
+        .until = c->count ? c->from + (int64_t)c->count : -1,
+        .dead_letters = strcmp(c->topic, c->config->dead_letters_topic) == 0};
+    const struct record_json_options o = {
+        .config = c->config, .topic = c->topic, .as = c->as, .style = style(c)};
     struct source *source;
     struct batch batch;
     enum rc rc;
-    TRY(schema_choose(c, e));
-    if (c->schema_only && c->schema) {
-        print_schema(c->schema);
+    TRY(record_json_open(&c->records, &o, e));
+    if (c->schema_only && record_json_schema(c->records)) {
+        print_schema(record_json_schema(c->records));
         return RC_OK;
     }
-    TRY(decoders_make(c, e));
     TRY(batch_init(&batch, BATCH_EVENTS, e));
     rc = source_range_open(&source, c->config, &range, BATCH_EVENTS, e);
     if (rc == RC_OK) {
@@ -330,10 +210,7 @@ int command_cat(int argc, char **argv)
     if (status != CLI_GO) return status;
     status = run(&c);
     free(c.tape.at);
-    framing_free(c.framing);
-    registry_close(c.registry);
-    decoder_free(c.decoder);
-    schema_free(c.schema);
+    record_json_close(c.records);
     config_free(c.config);
     return status;
 }

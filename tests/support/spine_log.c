@@ -291,7 +291,7 @@ static void place_of(const struct message *m, struct decoder *const *decoders,
     struct tape tape = {.at = at, .max = 64};
     struct err e;
     if (m->output == OUTPUT_DEAD_LETTERS) {
-        const struct header *h = &m->headers[m->header_count - 2];
+        const struct header *h = &m->headers[3];
         out->partition = atoll((const char *)h[0].value.ptr);
         out->offset = atoll((const char *)h[1].value.ptr);
         return;
