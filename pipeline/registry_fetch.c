@@ -8,7 +8,10 @@
 #include "registry_answer.h"
 #include "schema_inline.h"
 
-enum { PATH_BYTES = 2048 };
+enum {
+    PATH_BYTES = 2048,
+    REFERENCES_MS_MAX = 60000, /* for all of one schema's references */
+};
 
 /* The answers of one schema's references, each fetched once. */
 struct fetch {
@@ -16,6 +19,7 @@ struct fetch {
     struct answer_schema at[ANSWER_REFERENCES_MAX];
     struct answer_reference from[ANSWER_REFERENCES_MAX];
     uint32_t count;
+    int64_t until_ms; /* then it has taken too long in all */
     int64_t *retry_ms;
     struct err *e;
 };
@@ -71,9 +75,12 @@ static bool is_fetched(const struct fetch *f, struct answer_reference r)
 static enum rc fetch_reference(struct fetch *f, struct answer_reference r,
                                uint32_t depth)
 {
-    char path[PATH_BYTES];
-    char *subject = curl_easy_escape(NULL, r.subject, 0);
+    char path[PATH_BYTES], *subject;
     int used;
+    if (registry_now_ms() > f->until_ms)
+        return ERR(f->e, RC_AGAIN, "registry: references take over %d s",
+                   REFERENCES_MS_MAX / 1000);
+    subject = curl_easy_escape(NULL, r.subject, 0);
     if (!subject) return ERR(f->e, RC_AGAIN, "registry: no memory");
     used = snprintf(path, sizeof path, "/subjects/%s/versions/%d?deleted=true",
                     subject, r.version);
@@ -142,7 +149,10 @@ enum rc registry_fetch(struct registry_http *h, struct schema_key key,
     TRY(get(h, path, &main_answer, retry_ms, e));
     f = calloc(1, sizeof *f);
     if (f) {
-        *f = (struct fetch){.http = h, .retry_ms = retry_ms, .e = e};
+        *f = (struct fetch){.http = h,
+                            .until_ms = registry_now_ms() + REFERENCES_MS_MAX,
+                            .retry_ms = retry_ms,
+                            .e = e};
         rc = take_text(f, &main_answer, text, len);
         for (uint32_t i = 0; i < f->count; i++)
             answer_schema_free(&f->at[i]);
