@@ -318,7 +318,7 @@ enum rc history_decode(const struct history_shape *s, struct history *h,
     if (r.left.len != (size_t)got.count * s->stride)
         return ERR(e, RC_STOP, "history: %zu bytes of events, %u need %zu",
                    r.left.len, got.count, (size_t)got.count * s->stride);
-    if ((got.events_total == 0) != (got.applied_offset == -1) ||
+    if ((got.events_total == 0 && got.applied_offset != -1) ||
         got.applied_offset < -1 || got.amount_count > got.events_total ||
         got.amount_sum < -SUM_MAX || got.amount_sum > SUM_MAX)
         return ERR(e, RC_STOP, "history: its counters contradict each other");

@@ -33,7 +33,8 @@ void history_shape_init(struct history_shape *s);
 
 struct history {
     uint64_t events_total;  /* ever applied, also those no longer kept */
-    int64_t applied_offset; /* of the events input; -1: none yet */
+    int64_t applied_offset; /* of the events input; -1: none yet, also where
+                               the events are of another log */
     int64_t newest_time_ms; /* newest event time seen; INT64_MIN: none */
     uint64_t amount_count;  /* events with an amount, ever */
     __int128 amount_sum;    /* of their scaled amounts */

@@ -82,6 +82,13 @@ struct handover *reload_handover(struct reload *r, uint32_t worker)
     return &r->handovers[worker];
 }
 
+void reload_look(struct reload *r, reload_look_fn *fn, void *user)
+{
+    (void)pthread_mutex_lock(&r->one);
+    fn(user, r->config, r->model);
+    (void)pthread_mutex_unlock(&r->one);
+}
+
 int64_t reload_drain_ms(const struct reload *r)
 {
     return atomic_load(&r->drain_ms);

@@ -55,6 +55,11 @@ enum rc reload_run(struct reload *r, json_t **result, struct err *e) MUST_USE;
 /* The same on a thread of its own; the log says how it went. */
 void reload_begin(struct reload *r);
 
+/* What is in force, lent for the call. Waits for a reload that runs. */
+typedef void reload_look_fn(void *user, const struct config *c,
+                            const struct model *model);
+void reload_look(struct reload *r, reload_look_fn *fn, void *user);
+
 /* drain.timeout as of the last reload. Any thread. */
 int64_t reload_drain_ms(const struct reload *r);
 

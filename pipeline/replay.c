@@ -7,6 +7,7 @@
 #include "feature_file.h"
 #include "outputs.h"
 #include "registry_outputs.h"
+#include "replay_state.h"
 #include "sink_file.h"
 #include "sink_topic.h"
 #include "source_file.h"
@@ -22,6 +23,7 @@ struct runner {
     struct sink *sink;    /* the worker's: outputs, or what is around it */
     struct worker *worker;
     struct watch *watch;
+    struct replay_share share;
     char paths[OUTPUTS][PART_PATH_BYTES]; /* "": not written */
     pthread_t thread;
     bool started;
@@ -31,6 +33,7 @@ struct runner {
 
 struct replay {
     struct replay_options o;
+    struct replay_state *state; /* NULL: from nothing, to nothing */
     struct schema *schemas[OUTPUTS];
     struct feature_file *features;
     uint32_t schema_ids[OUTPUTS]; /* those of the run, for --verify */
@@ -189,6 +192,26 @@ static enum rc open_features(struct replay *r, struct runner *n, struct err *e)
     return RC_OK;
 }
 
+/* The first worker's input says what the log is. */
+static enum rc open_state(struct replay *r, const struct runner *n,
+                          struct err *e)
+{
+    const struct replay_state_options o = {
+        .config = r->o.config,
+        .reader = n->input.reader,
+        .model = r->o.model,
+        .topic = n->input.topic,
+        .snapshot = r->o.snapshot,
+        .out = r->o.state_out,
+        .partitions = r->o.state_partitions,
+        .workers = r->o.workers,
+        .files = n->input.files,
+    };
+    if (r->state || (!o.snapshot && !o.out)) return RC_OK;
+    return replay_state_open(&r->state, &o, mapping_fields(n->input.mapping),
+                             e);
+}
+
 static enum rc open_runner(struct replay *r, uint32_t index, struct err *e)
 {
     struct runner *n = &r->runners[index];
@@ -218,6 +241,13 @@ static enum rc open_runner(struct replay *r, uint32_t index, struct err *e)
     o.mapping = n->input.mapping;
     o.topic = n->input.topic;
     o.sink = n->sink;
+    TRY(open_state(r, n, e));
+    if (r->state) o.base = replay_state_base(r->state);
+    if (r->o.state_out) {
+        n->share = (struct replay_share){r->state, index};
+        o.at_end = replay_state_end;
+        o.end_user = &n->share;
+    }
     TRY(worker_new(&n->worker, &o, e));
     return open_features(r, n, e);
 }
@@ -293,7 +323,8 @@ enum rc replay_join(struct replay *r, struct err *e)
             return r->runners[i].rc;
         }
     TRY(finish_files(r, e));
-    return r->features ? feature_file_finish(r->features, e) : RC_OK;
+    if (r->features) TRY(feature_file_finish(r->features, e));
+    return r->state ? replay_state_finish(r->state, e) : RC_OK;
 }
 
 void replay_free(struct replay *r)
@@ -311,6 +342,7 @@ void replay_free(struct replay *r)
     for (uint32_t k = 0; k < OUTPUTS; k++)
         schema_free(r->schemas[k]);
     feature_file_close(r->features);
+    replay_state_close(r->state);
     free(r->runners);
     free(r);
 }

@@ -2,8 +2,11 @@
  *
  * Every worker reads the whole log and takes its share of the users, so a
  * replay scales without knowing how the log is cut. Rows live in memory
- * only: a replay starts from an empty state, as the log did.
+ * only: a replay starts from an empty state, as the log did, or from a
+ * snapshot.
  *
+ * State    From a snapshot, and to one: of this log as it goes on, or for
+ *          another topic, whose first record is the next event of all users.
  * Files    Scores of several workers are written beside each other and put
  *          in the order of the log at the end, so the bytes do not depend on
  *          how many there were.
@@ -33,6 +36,10 @@ struct replay_options {
     struct metrics *metrics;   /* of that many workers */
     const struct watch_options *watch; /* NULL: measure nothing */
     struct verify *verify;             /* NULL: compare with no record */
+    const char *snapshot;  /* begin with its rows, where it ends; NULL: empty */
+    const char *state_out; /* NULL: rows go with the workers */
+    uint32_t state_partitions; /* of the topic that state_out is for, which
+                                  begins at 0; 0: this log goes on */
 };
 
 struct replay;

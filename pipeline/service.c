@@ -13,7 +13,9 @@
 #include "model.h"
 #include "registry_outputs.h"
 #include "reload.h"
+#include "shapes.h"
 #include "sink_kafka.h"
+#include "snapshot_call.h"
 #include "source_kafka.h"
 #include "store.h"
 #include "worker.h"
@@ -21,6 +23,7 @@
 enum {
     ID_BYTES = 512,
     JOIN_STEP_MS = 5,
+    SNAPSHOT_WAIT_MS = 20000, /* for every worker's next commit */
     REBUILDS_MAX = 8, /* of one worker: a disk that goes on lying is no use */
     QUIET_S_MAX = 90, /* longer than any wait of a worker for the cluster */
 };
@@ -51,6 +54,7 @@ struct service {
     struct reload *reload;
     struct store *store;
     struct metrics *metrics;
+    struct snapshot_call *snapshots;
     struct admin *admin; /* NULL: admin.listen is empty */
     struct seat *seats;  /* (workers) */
     uint32_t workers;
@@ -119,6 +123,8 @@ static enum rc open_worker(struct seat *at, struct err *e)
         .share_count = 1,
         .handover = reload_handover(s->reload, at->index),
         .metrics = metrics_worker(s->metrics, at->index),
+        .snapshots = s->snapshots,
+        .snapshot_index = at->index,
     };
     return worker_new(&at->worker, &o, e);
 }
@@ -240,18 +246,6 @@ static enum rc act_reload(void *user, struct slice body, json_t **result,
     return reload_run(s->reload, result, e);
 }
 
-static enum rc open_admin(struct service *s, struct err *e)
-{
-    const struct admin_options o = {
-        .listen = s->config->admin_listen,
-        .token = s->config->admin_token,
-        .metrics = s->metrics,
-        .quiet_s_max = QUIET_S_MAX,
-        .actions = {{"/reload", act_reload, s}},
-    };
-    return admin_start(&s->admin, &o, e);
-}
-
 /* Before anything is taken: what may be asked for, against what there is. */
 static enum rc check_memory(struct service *s, struct err *e)
 {
@@ -267,6 +261,71 @@ static enum rc check_memory(struct service *s, struct err *e)
             "bytes; `millrace config explain memory.max` shows the sum",
             (unsigned long long)b.group);
     return budget_check(&b, s->config, e);
+}
+
+/* Partitions without a state of their own begin with the snapshot's. */
+static enum rc seed(struct service *s, struct err *e)
+{
+    const struct config *c = s->config;
+    struct history_shape history;
+    struct windows_shape windows;
+    struct mapping *m;
+    char shape[STORE_TEXT_MAX];
+    uint32_t taken;
+    if (!*c->state_snapshot) return RC_OK;
+    TRY(mapping_new(&m, c, s->reader, s->registry, e));
+    shapes_init(&history, &windows, c, mapping_fields(m));
+    history_shape_init(&history);
+    shapes_describe(&history, &windows, shape, sizeof shape);
+    mapping_free(m);
+    return snapshot_seed(s->store, c->state_snapshot, c->input_topic, shape,
+                         &taken, e);
+}
+
+struct about {
+    const struct service *service;
+    struct snapshot_info info;
+};
+
+static void look_about(void *user, const struct config *c,
+                       const struct model *model)
+{
+    struct about *a = user;
+    snapshot_about(&a->info, c, a->service->reader, model);
+}
+
+/* POST /snapshot, {"directory": an absolute path}. */
+static enum rc act_snapshot(void *user, struct slice body, json_t **result,
+                            struct err *e)
+{
+    struct service *s = user;
+    struct about about = {.service = s};
+    json_t *json = json_loadb((const char *)body.ptr, body.len, 0, NULL);
+    const char *dir = json_string_value(json_object_get(json, "directory"));
+    enum rc rc;
+    if (!dir || dir[0] != '/') {
+        json_decref(json);
+        return ERR(e, RC_SKIP,
+                   "snapshot: send {\"directory\": \"/an/absolute/path\"}");
+    }
+    reload_look(s->reload, look_about, &about);
+    rc =
+        snapshot_call_make(s->snapshots, dir, &about.info, SNAPSHOT_WAIT_MS, e);
+    if (rc == RC_OK) rc = snapshot_describe(dir, result, e);
+    json_decref(json);
+    return rc;
+}
+
+static enum rc open_admin(struct service *s, struct err *e)
+{
+    const struct admin_options o = {
+        .listen = s->config->admin_listen,
+        .token = s->config->admin_token,
+        .metrics = s->metrics,
+        .quiet_s_max = QUIET_S_MAX,
+        .actions = {{"/reload", act_reload, s}, {"/snapshot", act_snapshot, s}},
+    };
+    return admin_start(&s->admin, &o, e);
 }
 
 static enum rc open_parts(struct service *s, struct err *e)
@@ -285,6 +344,8 @@ static enum rc open_parts(struct service *s, struct err *e)
     TRY(registry_output_ids(c, s->schema_ids, e));
     if (*c->model_dir) TRY(model_open(&s->model, c->model_dir, e));
     TRY(store_open(&s->store, &store, e));
+    TRY(seed(s, e));
+    s->snapshots = snapshot_call_new(s->workers);
     TRY(metrics_new(&s->metrics, s->workers, e));
     count_rebuilds(s);
     metrics_set_budget(s->metrics, s->budget_bytes);
@@ -390,6 +451,7 @@ void service_close(struct service *s)
     free(s->seats);
     reload_free(s->reload);
     if (!s->reload && s->model) model_free(s->model);
+    snapshot_call_free(s->snapshots);
     if (s->metrics) metrics_free(s->metrics);
     if (s->store) store_close(s->store);
     registry_close(s->registry);

@@ -52,3 +52,17 @@ enum rc shapes_fit_model(const struct history_shape *history,
                    info->amount_scale, history->amount_scale);
     return RC_OK;
 }
+
+void shapes_describe(const struct history_shape *h,
+                     const struct windows_shape *w, char *out, size_t size)
+{
+    int used = snprintf(
+        out, size,
+        "history.events=%u fields=0x%x numbers=%u categories=%u "
+        "scale=%u windows.events=%u features=%016llx windows=",
+        h->events_max, h->fields, h->numbers, h->categoricals, h->amount_scale,
+        w->events_max, (unsigned long long)windows_feature_hash(w));
+    for (uint32_t i = 0; i < w->count && used < (int)size; i++)
+        used += snprintf(out + used, size - (size_t)used, "%s%llds",
+                         i ? "," : "", (long long)w->length_ms[i] / 1000);
+}

@@ -641,13 +641,10 @@ static const struct source_ops OPS = {
 };
 
 static const struct kafka_setting DEFAULTS[] = {
-    {"partition.assignment.strategy", "range"},
-    {"session.timeout.ms", "10000"},
+    {"partition.assignment.strategy", "range"}, {"session.timeout.ms", "10000"},
     {"heartbeat.interval.ms", "1000"}, /* how soon a rebalance is heard of */
-    {"socket.nagle.disable", "true"},
-    {"fetch.min.bytes", "1"},
-    {"queued.min.messages", "20000"},
-    {NULL, NULL},
+    {"socket.nagle.disable", "true"},           {"fetch.min.bytes", "1"},
+    {"queued.min.messages", "20000"},           {NULL, NULL},
 };
 
 /* Offsets are committed by the sink, with the outputs (I1); a position

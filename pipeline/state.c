@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "hash.h"
+#include "shapes.h"
 #include "state_inside.h"
 
 enum { TABLE_SIZE_FIRST = 1 << 12 };
@@ -30,23 +31,6 @@ int64_t state_clock_ms(void)
 
 /* --- new, free --------------------------------------------------------- */
 
-/* Which options made the rows: a store of others is refused. */
-static void describe_shape(struct state *st)
-{
-    const struct history_shape *h = &st->options.history;
-    const struct windows_shape *w = &st->options.windows;
-    int used = snprintf(
-        st->shape, sizeof st->shape,
-        "history.events=%u fields=0x%x numbers=%u categories=%u scale=%u "
-        "windows.events=%u features=%016llx windows=",
-        h->events_max, h->fields, h->numbers, h->categoricals, h->amount_scale,
-        w->events_max, (unsigned long long)windows_feature_hash(w));
-    for (uint32_t i = 0; i < w->count && used < (int)sizeof st->shape; i++)
-        used += snprintf(st->shape + used, sizeof st->shape - (size_t)used,
-                         "%s%llds", i ? "," : "",
-                         (long long)w->length_ms[i] / 1000);
-}
-
 enum rc state_new(struct state **out, struct store *store,
                   const struct state_options *o, struct err *e)
 {
@@ -54,11 +38,12 @@ enum rc state_new(struct state **out, struct store *store,
     enum rc rc;
     *out = NULL;
     if (!st) return ERR(e, RC_STOP, "users' rows: no memory");
-    assert(!o->scorer || o->forget);
+    assert((!o->scorer || o->forget) && (!o->base || !store));
     st->options = *o;
     st->store = store;
     history_shape_init(&st->options.history);
-    describe_shape(st);
+    shapes_describe(&st->options.history, &st->options.windows, st->shape,
+                    sizeof st->shape);
     st->table_size = TABLE_SIZE_FIRST;
     st->table = calloc(st->table_size, sizeof(struct user_state *));
     if (store) st->writes = store_writes_new();
@@ -364,18 +349,21 @@ static enum rc load_missing(struct state *st, struct partition *p,
     }
     ps->missing = NULL;
     if (count == 0) return RC_OK;
+    for (uint32_t i = 0; st->options.base && i < count; i++)
+        st->values[i] = snapshot_find(st->options.base, p->id, st->keys[i]);
     if (ps->family)
         rc = store_get(st->store, ps->family, st->reads, st->keys, count,
                        st->values, e);
     for (uint32_t i = 0; i < count; i++) {
         struct user_state *us = st->loading[i];
-        if (rc == RC_OK && ps->family) rc = load_row(st, us, st->values[i], e);
+        if (rc == RC_OK && (ps->family || st->options.base))
+            rc = load_row(st, us, st->values[i], e);
         us->newer = NULL;
         us->loading = false;
         list_append(&st->clean_oldest, &st->clean_newest, us);
     }
     if (ps->family) store_release_values(st->reads);
-    if (rc == RC_SKIP) rc = give_up_store(st, ps, e);
+    if (rc == RC_SKIP) rc = ps->family ? give_up_store(st, ps, e) : RC_STOP;
     if (rc != RC_OK)
         for (uint32_t i = 0; i < count; i++)
             state_drop_row(st, st->loading[i]);

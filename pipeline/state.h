@@ -23,6 +23,7 @@
 #include "admit.h"
 #include "batch.h"
 #include "history.h"
+#include "snapshot.h"
 #include "store.h"
 #include "windows.h"
 
@@ -92,7 +93,9 @@ struct state_options {
      * state_set_scorer. NULL: no row has one. */
     void (*forget)(struct scorer *scorer, struct context **context);
     struct scorer *scorer;
-    const struct admit *admit; /* lent; NULL: no row expires */
+    const struct admit *admit;   /* lent; NULL: no row expires */
+    const struct snapshot *base; /* lent; where rows come from that are not
+                                    in memory, without a store. NULL: none */
     /* With a changelog, rows are stored once they are in it (changelog.h). */
     bool changelog;
     uint32_t row_bytes_max; /* larger ones are kept out of it */
@@ -207,6 +210,29 @@ struct user_state *state_row_in_memory(const struct state *st, uint32_t input,
  * from then on it folds. */
 struct changelog_copy *state_copy(const struct partition *p);
 void state_restored(struct partition *p);
+
+/* The bytes of every row of p that is in memory or in the base, once each:
+ * without a store. share: which users are ours; NULL: all. anew: as of before
+ * the first record of another topic. */
+typedef enum rc state_row_fn(void *user, struct slice key, struct slice row,
+                             struct err *e);
+typedef bool state_share_fn(void *user, struct slice key);
+struct state_export {
+    state_share_fn *share;
+    state_row_fn *row;
+    void *user;
+    bool anew;
+};
+enum rc state_export(struct state *st, struct partition *p,
+                     const struct state_export *x, struct err *e) MUST_USE;
+/* Every partition as it is in the store now. Between a commit and the next
+ * event, once all rows were written by a checkpoint: RC_AGAIN where one is
+ * not stored as of that commit, or folds. */
+typedef void state_view_fn(void *user, struct store_view *takes);
+enum rc state_views(struct state *st, state_view_fn *fn, void *user,
+                    struct err *e) MUST_USE;
+/* Where p stands. */
+const struct family_meta *state_meta(const struct partition *p);
 
 struct state_stats {
     uint64_t hits_total, misses_total, rows_written_total, evictions_total,

@@ -178,8 +178,27 @@ static void place_here(struct state *st, struct partition *p,
                                   .changelog_next = -1,
                                   .stream_ms = INT64_MIN};
     }
-    ps->recorded = found;
+    ps->recorded = found && st->store;
     state_begin(st, p, log);
+}
+
+/* A group that never committed begins where the snapshot ends that the rows
+ * come from. */
+static enum rc begin_at_seed(const struct state *st, const char *name,
+                             struct partition *p,
+                             const struct partition_log *log, struct err *e)
+{
+    const struct family_meta *m = &p->store->meta;
+    if (!st->options.base &&
+        store_seeded_at(st->store, p->store->family) != m->applied)
+        return RC_OK;
+    if (m->applied > log->log_end)
+        return ERR(e, RC_STOP,
+                   "%s: the snapshot is as of offset %lld, the log ends at "
+                   "%lld: it is of another topic",
+                   name, (long long)m->applied, (long long)log->log_end);
+    p->committed = m->applied;
+    return RC_OK;
 }
 
 /* Compares log, store and changelog, and sets where p stands. */
@@ -193,6 +212,7 @@ static enum rc place(struct state *st, const char *name, struct partition *p,
     if (log->committed < 0)
         p->committed =
             log->begin > log->log_start ? log->begin : log->log_start;
+    if (found && log->committed < 0) TRY(begin_at_seed(st, name, p, log, e));
     if (log->marker) TRY(check_marker(st, name, p, log, e));
     if (found) same = here = check_same(st, name, p, m, log, e);
     if (found && same == RC_OK)
@@ -211,6 +231,21 @@ static enum rc place(struct state *st, const char *name, struct partition *p,
     if (m->released_ms == 0) return RC_OK;
     m->released_ms = 0;
     return store_put_meta(st->store, p->store->family, m, e);
+}
+
+/* Without a store the base says where the rows stand. */
+static enum rc take_base(const struct state *st, struct partition *p,
+                         bool *found, struct err *e)
+{
+    const struct snapshot_info *info = snapshot_info(st->options.base);
+    const struct snapshot_part *part =
+        snapshot_find_part(st->options.base, p->id);
+    if (!part)
+        return ERR(e, RC_STOP, "snapshot: it does not have partition %d",
+                   p->id);
+    snapshot_meta(info, part, &p->store->meta);
+    *found = true;
+    return RC_OK;
 }
 
 static void partition_add(struct state *st, struct partition *p)
@@ -242,6 +277,7 @@ enum rc state_open_partition(struct state *st, uint32_t input, int32_t id,
     if (rc == RC_OK && st->store)
         rc = store_acquire(st->store, name, &p->store->family, &p->store->meta,
                            &found, e);
+    if (rc == RC_OK && st->options.base) rc = take_base(st, p, &found, e);
     if (rc == RC_OK) rc = place(st, name, p, log, found, e);
     if (rc != RC_OK) {
         if (p->store->family) store_release(st->store, p->store->family);

@@ -476,7 +476,7 @@ static enum rc acquire_locked(struct store *s, const char *name,
                    "state of %s: another worker has held it for %d ms", name,
                    ACQUIRE_WAIT_MS);
     if (f) TRY(meta_or_condemn(s, f, meta, found, e));
-    if (f && f->condemned) {
+    if (f && (f->condemned || (!*found && store_is_seeding(s, f)))) {
         TRY(family_remove(s, f, e));
         f = NULL;
     }

@@ -100,6 +100,20 @@ void store_writes_clear(struct store_writes *w, struct family *f);
 enum rc store_write(struct store *s, struct store_writes *w, struct family *f,
                     const struct family_meta *meta, struct err *e) MUST_USE;
 
+/* A family filled from outside: rows, then where they stand. *out is NULL
+ * where it has its own already. The caller holds it until finish or abandon. */
+struct store_seed;
+enum rc store_seed_begin(struct store_seed **out, struct store *s,
+                         const char *name, struct err *e) MUST_USE;
+enum rc store_seed_row(struct store_seed *d, struct slice user,
+                       struct slice row, struct err *e) MUST_USE;
+/* Frees d, also when it fails. */
+enum rc store_seed_finish(struct store_seed *d, const struct family_meta *meta,
+                          struct err *e) MUST_USE;
+void store_seed_abandon(struct store_seed *d); /* d may be NULL */
+/* The offset for which a family was filled; -1: it was not. */
+int64_t store_seeded_at(struct store *s, const struct family *f);
+
 /* For inspect and reset. */
 typedef enum rc store_family_fn(void *user, const char *name,
                                 const struct family_meta *meta, bool found,
@@ -115,6 +129,17 @@ enum rc store_each_row(struct store *s, const char *name, store_row_fn *fn,
 enum rc store_scan(struct store *s, struct family *f, struct slice after,
                    uint32_t max, bool *ended, store_row_fn *fn, void *user,
                    struct err *e) MUST_USE;
+/* A family as it is now, to be read later by another thread; its owner takes
+ * it. Until store_view_free the family stays, and so does what RocksDB would
+ * compact away. */
+struct store_view;
+struct store_view *store_view_take(struct store *s, struct family *f,
+                                   const struct family_meta *meta);
+const struct family_meta *store_view_meta(const struct store_view *v);
+const char *store_view_name(const struct store_view *v);
+enum rc store_view_each(const struct store_view *v, store_row_fn *fn,
+                        void *user, struct err *e) MUST_USE;
+void store_view_free(struct store_view *v);
 /* One row by user id, whoever owns the family; *row is NULL where there is
  * none. Copied: the caller frees it. */
 enum rc store_find_row(struct store *s, const char *name, struct slice user,

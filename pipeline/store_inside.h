@@ -19,6 +19,8 @@ enum {
 /* Keys of a family that are no rows. */
 #define META_KEY      "m" /* struct family_meta */
 #define FORGOTTEN_KEY "f" /* newest offset at which a row was forgotten */
+#define SEEDING_KEY   "i" /* being filled (store_seed.c) */
+#define SEEDED_KEY    "s" /* the offset it was filled for */
 #define ERASED_KEY    "e" /* up to which of those the bytes are gone */
 
 struct family {
@@ -80,6 +82,8 @@ enum rc store_dir_put_aside(const struct store *s, struct err *e) MUST_USE;
 /* RC_SKIP: damaged in a way that RocksDB would not see (store_files.c). Only
  * while no process has it open. */
 enum rc store_files_check(const struct store *s, struct err *e) MUST_USE;
+
+bool store_is_seeding(struct store *s, const struct family *f);
 
 enum rc eraser_start(struct store *s, struct err *e) MUST_USE;
 void eraser_stop(struct store *s); /* what is left is done at the next start */

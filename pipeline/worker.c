@@ -196,8 +196,16 @@ static int64_t commit_in_ms(const struct worker *w)
     return left > 0 ? left : 0;
 }
 
+/* Somebody waits for a snapshot, and it can be made. */
+static bool snapshot_due(const struct worker *w)
+{
+    return w->o.snapshots && !w->folding &&
+           snapshot_call_waits(w->o.snapshots, w->o.snapshot_index);
+}
+
 static bool commit_due(const struct worker *w)
 {
+    if (snapshot_due(w)) return true;
     if (w->since_commit == 0) return state_due(w->state);
     if (w->batch.count == 0 && commits_when_idle(w)) return true;
     return commit_in_ms(w) == 0 || state_full(w->state);
@@ -234,7 +242,7 @@ static enum rc commit_with_rows(struct worker *w, uint32_t n, struct err *e)
 static enum rc commit(struct worker *w, struct err *e)
 {
     uint32_t n;
-    state_choose(w->state, false);
+    state_choose(w->state, snapshot_due(w));
     n = commit_positions(w);
     if (n > 0) TRY(commit_with_rows(w, n, e));
     state_committed(w->state);
@@ -243,6 +251,17 @@ static enum rc commit(struct worker *w, struct err *e)
     w->committed_at_ms = now_ms();
     tally_rows(w->o.metrics, w->state, serving_stats(w->serving));
     return RC_OK;
+}
+
+/* All rows have been stored as of the commit. Where that could not be just
+ * now, the next one is asked. */
+static enum rc answer_snapshot(struct worker *w, struct err *e)
+{
+    enum rc rc;
+    if (!snapshot_due(w)) return RC_OK;
+    rc = state_views(w->state, snapshot_call_add, w->o.snapshots, e);
+    if (rc == RC_OK) snapshot_call_answer(w->o.snapshots, w->o.snapshot_index);
+    return rc == RC_AGAIN ? RC_OK : rc;
 }
 
 /* --- assignment (I7): only between batches ------------------------------ */
@@ -459,6 +478,11 @@ static uint32_t poll_wait_ms(const struct worker *w)
     return (uint32_t)(commit_in_ms(w) < wait_ms ? commit_in_ms(w) : wait_ms);
 }
 
+uint32_t worker_share(struct slice user, uint32_t count)
+{
+    return (uint32_t)(hash_mix(hash64(user)) % count);
+}
+
 /* True if event i is for this worker. Records of a partition that has been
  * handed over may still come out of a queue. */
 static bool is_ours(const struct worker *w, const struct event *ev,
@@ -467,7 +491,7 @@ static bool is_ours(const struct worker *w, const struct event *ev,
     if (!p) return false;
     if (w->o.share_count <= 1) return true;
     if (ev->bad != BAD_NONE) return w->o.share_index == 0;
-    return hash_mix(hash64(ev->user)) % w->o.share_count == w->o.share_index;
+    return worker_share(ev->user, w->o.share_count) == w->o.share_index;
 }
 
 /* --- schemas still to come ---------------------------------------------- */
@@ -660,8 +684,8 @@ static enum rc spine(struct worker *w, struct err *e)
     if (!commit_due(w)) return RC_OK;
     w->step_from_ns = metrics_now_ns();
     STEP(commit, commit(w, e));                             /* outputs, offsets (I1) */
-    STEP(checkpoint, state_checkpoint(w->state, false, e)); /* a slice of rows  (I2) */
-    return RC_OK;
+    STEP(checkpoint, state_checkpoint(w->state, snapshot_due(w), e)); /* rows   (I2) */
+    return answer_snapshot(w, e);                           /* all, where asked      */
 }
 /* clang-format on */
 
@@ -671,12 +695,20 @@ enum rc worker_step(struct worker *w, struct err *e)
     return rc == RC_AGAIN ? rewind_to_commit(w, e) : rc;
 }
 
+static enum rc end_finite(struct worker *w, struct err *e)
+{
+    enum rc rc = commit(w, e);
+    if (rc == RC_OK) rc = w->o.at_end(w->o.end_user, w->state, e);
+    return rc == RC_AGAIN ? RC_STOP : rc;
+}
+
 enum rc worker_run(struct worker *w, const atomic_bool *stop, struct err *e)
 {
     while (!atomic_load(stop) &&
            (!source_ended(w->o.source) || w->since_commit > 0))
         TRY(worker_step(w, e));
     metrics_phase(w->o.metrics, PHASE_DRAINING);
+    if (w->o.at_end) TRY(end_finite(w, e));
     return hand_over(w, NULL, e);
 }
 
@@ -707,6 +739,7 @@ static enum rc take_state(struct worker *w, struct err *e)
         .admit = &w->admit,
         .changelog = has_changelog(w),
         .row_bytes_max = (uint32_t)c->changelog_row_bytes_max,
+        .base = w->o.base,
         .stage = "users",
         .topic = w->o.topic,
     };

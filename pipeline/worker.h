@@ -21,6 +21,7 @@
 #include "mapping.h"
 #include "metrics.h"
 #include "sink.h"
+#include "snapshot_call.h"
 #include "source.h"
 #include "state.h"
 
@@ -33,6 +34,12 @@ struct worker;
  * lent for the call. An rc other than RC_OK ends the run. */
 typedef enum rc worker_observe_fn(void *user, const struct batch *b,
                                   struct err *e);
+
+/* Sees the rows of a finite log's end, committed, before they go. */
+typedef enum rc worker_end_fn(void *user, struct state *st, struct err *e);
+
+/* Which of count shares a user is in (worker_options.share_index). */
+uint32_t worker_share(struct slice user, uint32_t count);
 
 struct worker_options {
     const struct config *config;
@@ -55,8 +62,14 @@ struct worker_options {
     /* Through which a reload brings another model and policy while it runs;
      * config is then replaced with them. NULL: neither ever changes. */
     struct handover *handover;
-    struct worker_metrics *metrics; /* this worker's own, lent */
-    worker_observe_fn *observe;     /* NULL: none */
+    struct worker_metrics *metrics;  /* this worker's own, lent */
+    struct snapshot_call *snapshots; /* lent; NULL: nobody asks for any */
+    uint32_t snapshot_index;         /* this worker's, in that call */
+    const struct snapshot *base;     /* lent; with store NULL: rows begin as
+                                        they are in it */
+    worker_end_fn *at_end;           /* NULL: none */
+    void *end_user;
+    worker_observe_fn *observe; /* NULL: none */
     void *observer;
 };
 

@@ -17,6 +17,7 @@
 #include "producer.h"
 #include "progress.h"
 #include "receipt.h"
+#include "snapshot.h"
 #include "store.h"
 
 enum { LOOK_EVERY_MS = 200, DEFAULT_WAIT_MS = 60000, NO_PARTITION = -1 };
@@ -26,6 +27,8 @@ struct command {
     struct config *config;
     struct slice user;
     const char *verify; /* a receipt, or NULL */
+    struct cli_texts snapshots;
+    uint32_t removed; /* rows, from the snapshots; with --verify: found there */
     uint32_t partition_given;
     int64_t wait_ms;
     bool yes, dry_run;
@@ -59,6 +62,8 @@ static int parse(struct command *c, int argc, char **argv)
          "where the user's events are, if producers do not use murmur2"},
         {"wait", "TIME", CLI_SPAN, &c->wait_ms,
          "how long to wait until it is done (default 1m)"},
+        {"snapshot", "DIR", CLI_TEXTS, &c->snapshots,
+         "take the user out of this snapshot too (may be given again)"},
         {"verify", "RECEIPT", CLI_TEXT, &c->verify,
          "look again for what an earlier receipt is about; exit 4 if "
          "something is found"},
@@ -213,6 +218,19 @@ static enum rc wait_until_done(struct command *c, struct err *e)
     return rc;
 }
 
+/* A snapshot is rewritten without the user, or only looked at. */
+static enum rc see_snapshots(struct command *c, bool remove, struct err *e)
+{
+    for (uint32_t i = 0; i < c->snapshots.count; i++) {
+        const char *dir = c->snapshots.at[i];
+        uint32_t rows;
+        TRY(remove ? snapshot_forget(dir, c->user, &rows, e)
+                   : snapshot_count(dir, c->user, &rows, e));
+        c->removed += rows;
+    }
+    return RC_OK;
+}
+
 /* --- words ------------------------------------------------------------- */
 
 static const char *store_word(const struct command *c)
@@ -223,19 +241,29 @@ static const char *store_word(const struct command *c)
     return c->look.returned ? "erased; the user has come back since" : "erased";
 }
 
+static json_t *snapshot_names(const struct command *c)
+{
+    json_t *names = json_array();
+    for (uint32_t i = 0; i < c->snapshots.count; i++)
+        (void)json_array_append_new(names, json_string(c->snapshots.at[i]));
+    return names;
+}
+
 static void print_receipt(const struct command *c)
 {
     json_t *receipt = receipt_json(&c->receipt);
     (void)json_object_update_new(
         receipt,
-        json_pack("{s:b, s:b, s:{s:s, s:s}, s:[s, s, s, s]}", "complete",
-                  done(c), "committed", c->committed, "store", "directory",
-                  c->config->state_dir, "user", store_word(c), "not_reached",
+        json_pack("{s:b, s:b, s:o, s:i, s:{s:s, s:s}, s:[s, s, s, s]}",
+                  "complete", done(c), "committed", c->committed, "snapshots",
+                  snapshot_names(c), "rows_out_of_snapshots", (int)c->removed,
+                  "store", "directory", c->config->state_dir, "user",
+                  store_word(c), "not_reached",
                   "the input topic's own records, until its retention "
                   "or compaction removes them",
                   "outputs already written", "models trained before",
-                  "stores and snapshots of other hosts that are not "
-                  "at work"));
+                  "stores of hosts that are not at work, snapshots that were "
+                  "not given"));
     cli_print_json(receipt);
 }
 
@@ -282,7 +310,8 @@ static int forget(struct command *c)
     if (!confirmed(c))
         return cli_complain(&c->cli, EXIT_FAILED,
                             "not confirmed; nothing was changed");
-    rc = write_record(c, &e);
+    rc = see_snapshots(c, true, &e);
+    if (rc == RC_OK) rc = write_record(c, &e);
     if (rc == RC_OK && wait_until_done(c, &e) != RC_OK)
         (void)cli_fail(&c->cli, EXIT_FAILED, &e); /* and the receipt */
     if (rc != RC_OK) return cli_fail(&c->cli, EXIT_FAILED, &e);
@@ -292,6 +321,7 @@ static int forget(struct command *c)
 static int verify(struct command *c)
 {
     const struct receipt *r = &c->receipt;
+    bool gone;
     struct err e;
     enum rc rc = receipt_read(&c->receipt, c->verify, &e);
     if (rc == RC_OK && !receipt_is_of(r, c->user))
@@ -299,15 +329,18 @@ static int verify(struct command *c)
     if (rc == RC_OK)
         rc = forget_look(&c->look, c->config->state_dir, r->topic, c->user,
                          r->partition, r->offset, &e);
+    if (rc == RC_OK) rc = see_snapshots(c, false, &e);
     if (rc != RC_OK) return cli_fail(&c->cli, EXIT_FAILED, &e);
-    cli_print_json(json_pack("{s:s, s:s, s:i, s:i, s:b}", "directory",
+    gone = c->look.held == 0 && !c->look.pending && c->removed == 0;
+    cli_print_json(json_pack("{s:s, s:s, s:i, s:i, s:i, s:b}", "directory",
                              c->config->state_dir, "user", store_word(c),
                              "rows", (int)c->look.held, "returned",
-                             (int)c->look.returned, "verified",
-                             c->look.held == 0 && !c->look.pending));
-    if (c->look.held == 0 && !c->look.pending) return EXIT_OK;
-    return cli_complain(&c->cli, EXIT_DIFFERS, "%s: %s", c->config->state_dir,
-                        store_word(c));
+                             (int)c->look.returned, "rows_in_snapshots",
+                             (int)c->removed, "verified", gone));
+    if (gone) return EXIT_OK;
+    return cli_complain(&c->cli, EXIT_DIFFERS,
+                        "%s: %s; in the snapshots given: %u rows",
+                        c->config->state_dir, store_word(c), c->removed);
 }
 
 int command_forget(int argc, char **argv)

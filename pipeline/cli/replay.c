@@ -59,6 +59,13 @@ static int check_arguments(struct command *c)
         return cli_complain(&c->cli, EXIT_USAGE,
                             "--verify-topics reads the topics that "
                             "--to-topics writes; give one of them");
+    if (c->o.snapshot && c->from_offset > 0)
+        return cli_complain(&c->cli, EXIT_USAGE,
+                            "--snapshot says where to begin; leave "
+                            "--from-offset out");
+    if (c->o.state_partitions > 0 && !c->o.state_out)
+        return cli_complain(&c->cli, EXIT_USAGE,
+                            "--state-partitions is of --state-out; give both");
     if (c->o.workers > REPLAY_WORKERS_MAX)
         return cli_complain(&c->cli, EXIT_USAGE, "--workers %u is more than %d",
                             c->o.workers, REPLAY_WORKERS_MAX);
@@ -103,6 +110,13 @@ static int parse(struct command *c, int argc, char **argv)
          "compare with the outputs of a recorded run; exit 4 if they differ"},
         {"verify-topics", NULL, CLI_FLAG, &c->verify_topics,
          "the same with the output topics of the configuration"},
+        {"snapshot", "DIR", CLI_TEXT, &c->o.snapshot,
+         "begin with the rows of this snapshot, and where it ends"},
+        {"state-out", "DIR", CLI_TEXT, &c->o.state_out,
+         "write the rows at the end as a snapshot"},
+        {"state-partitions", "N", CLI_U32, &c->o.state_partitions,
+         "of --state-out: for a new topic of N partitions, from its first "
+         "record on (default: for this log, as it goes on)"},
         {"topic", "NAME", CLI_TEXT, &c->topic,
          "replay this topic instead of files"},
         {"partition", "N", CLI_U32, &c->partition, "only this partition"},
