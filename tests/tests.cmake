@@ -108,9 +108,10 @@ endif()
 function(add_faults target)
   target_sources(${target} PRIVATE tests/faults/faults.c tests/faults/wrappers.c)
   foreach(call state_open_partition state_close_partition state_committed
-      state_rewind stage_users_apply history_apply store_write store_writes_row
-      sink_kafka_open producer_send producer_flush
-      rd_kafka_consumer_group_metadata rd_kafka_send_offsets_to_transaction
+      state_rewind state_restored restore_step stage_users_apply
+      history_apply store_write store_writes_row sink_kafka_open
+      producer_send producer_flush rd_kafka_consumer_group_metadata
+      rd_kafka_send_offsets_to_transaction
       rd_kafka_commit_transaction worker_free)
     target_link_options(${target} PRIVATE -Wl,--wrap=${call})
   endforeach()

@@ -22,6 +22,10 @@ FAULTS_BIN = os.path.join(os.path.dirname(BIN), "millrace_faults")
 WINDOWS = "1d,7d"
 WINDOWS_MS = (86400000, 7 * 86400000)
 READY_S = 60
+# A killed member is not missed for long.
+SESSION = "kafka.consumer.session.timeout.ms=6000"
+# Small batches: a kill finds something half done.
+SMALL = ("batch.events.max=16", "commit.interval=1ms")
 
 # How much is done: "short" is for every run of the tests, "hand" takes a
 # quarter of an hour in all, "long" an hour.

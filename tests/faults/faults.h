@@ -22,6 +22,7 @@
 /* One event's way, in order; names as in MILLRACE_FAULT. */
 #define FAULT_POINTS(X)                                                        \
     X(opening)        /* a partition is about to be placed */                  \
+    X(restoring)      /* some rows were taken from the changelog */            \
     X(folding)        /* a batch below the committed offset was applied */     \
     X(before_produce) /* an output is about to be sent */                      \
     X(after_send)     /* all outputs of a commit are sent */                   \
@@ -42,6 +43,7 @@
     X(applied_twice)    /* I3: a redelivered event counts again */             \
     X(folds_speak)      /* I3: what is folded is sent again */                 \
     X(no_fold)          /* I3: a new owner begins at the committed offset */   \
+    X(rows_unsent)      /* the changelog's markers come without their rows */  \
     X(no_rewind)        /* I3: after a failure it goes on as if nothing was */ \
     X(unfenced)         /* the group's generation is left out of commits */    \
     X(flipped_row)      /* a bit of every tenth row is not as encoded */       \

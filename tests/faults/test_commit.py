@@ -5,13 +5,11 @@ that it must see."""
 
 import time
 
-from case import (SOME_DUPLICATE, SOME_MISSING, SOME_ROWS, FaultCase, FaultRun,
-                  by_hand, scaled, tell)
+from case import (SMALL, SOME_DUPLICATE, SOME_MISSING, SOME_ROWS, FaultCase,
+                  FaultRun, by_hand, scaled, tell)
 
 # Rows are written in small slices, so that a store stands at many commits.
 SLICES = {"state_checkpoint_age": "2s", "state_checkpoint_rows": "40"}
-# Small batches: a kill finds something half done.
-SMALL = ("batch.events.max=16", "commit.interval=1ms")
 POINTS = ("opening", "before_produce", "after_send", "after_offsets",
           "committing", "commit_answer", "after_commit", "before_store",
           "after_store", "folding")

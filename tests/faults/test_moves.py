@@ -6,12 +6,10 @@ import subprocess
 import time
 
 import harness
-from case import (SOME_DUPLICATE, SOME_ROWS, FaultCase, FaultRun, by_hand,
-                  scaled, tell)
+from case import (SESSION, SMALL, SOME_DUPLICATE, SOME_ROWS, FaultCase,
+                  FaultRun, by_hand, scaled, tell)
 from harness import TOP
 
-SESSION = "kafka.consumer.session.timeout.ms=6000"
-SMALL = ("batch.events.max=16", "commit.interval=1ms")
 STOP_S_MAX = 5
 
 
@@ -114,7 +112,11 @@ class RescaleTest(MoveCase):
                                       for n in range(4)])
 
     def test_eager(self):
-        self.assertEqual(self.rescale(scaled(0, 90, 300)), [])
+        self.assertEqual(self.rescale(scaled(0, 60, 300)), [])
+
+    def test_with_changelog(self):
+        self.options["changelog.topic"] = f"{self.name}-rows"
+        self.assertEqual(self.rescale(scaled(0, 60, 300)), [])
 
     def test_sabotaged(self):
         self.assert_caught(SOME_ROWS, self.rescale, 25, sabotage="no_fold")

@@ -6,6 +6,7 @@
 
 #include "faults.h"
 #include "producer.h"
+#include "restore.h"
 #include "sink_kafka.h"
 #include "stage_users.h"
 #include "worker.h"
@@ -45,6 +46,29 @@ enum rc __wrap_state_open_partition(struct state *st, uint32_t input,
     rc = __real_state_open_partition(st, input, id, log, out, e);
     if (rc == RC_OK && sabotaged(SABOTAGE_no_fold))
         (*out)->checkpoint = (*out)->next = (*out)->committed;
+    return rc;
+}
+
+void __real_state_restored(struct partition *p);
+void __wrap_state_restored(struct partition *p);
+void __wrap_state_restored(struct partition *p)
+{
+    __real_state_restored(p);
+    if (sabotaged(SABOTAGE_no_fold)) p->checkpoint = p->next = p->committed;
+}
+
+enum rc __real_restore_step(struct restore *r, uint32_t wait_ms,
+                            struct partition *const **done, uint32_t *count,
+                            struct err *e);
+enum rc __wrap_restore_step(struct restore *r, uint32_t wait_ms,
+                            struct partition *const **done, uint32_t *count,
+                            struct err *e);
+enum rc __wrap_restore_step(struct restore *r, uint32_t wait_ms,
+                            struct partition *const **done, uint32_t *count,
+                            struct err *e)
+{
+    enum rc rc = __real_restore_step(r, wait_ms, done, count, e);
+    if (rc == RC_OK && fault_at(FAULT_restoring)) return failed(e, "restoring");
     return rc;
 }
 
@@ -163,6 +187,9 @@ enum rc __wrap_producer_send(struct producer *p, uint32_t topic,
                              const struct message *m, struct err *e)
 {
     if (fault_at(FAULT_before_produce)) return failed(e, "before_produce");
+    if (sabotaged(SABOTAGE_rows_unsent) && topic == OUTPUT_CHANGELOG &&
+        m->key.ptr[0] == 'u')
+        return RC_OK;
     return __real_producer_send(p, topic, m, e);
 }
 
