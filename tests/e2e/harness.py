@@ -268,11 +268,11 @@ class Case(unittest.TestCase):
             f.writelines(f"{k} = {v}\n" for k, v in options.items())
         return path
 
-    def make_model(self):
+    def make_model(self, ffn=64):
         """Random weights: the scores need only be the same everywhere."""
         sets = [f"{k}={v}" for k, v in self.options.items()]
         subprocess.run([MAKE_MODEL, self.options["model.dir"],
-                        "2", "32", "2", "64", "16", "500", *sets], check=True)
+                        "2", "32", "2", str(ffn), "16", "500", *sets], check=True)
 
     def make_topics(self, config):
         keep_all(self.options["output.recommendations.topic"])

@@ -44,6 +44,12 @@ def by_hand(test):
 
 
 
+def long_only(case):
+    """run.py leaves it out of "hand" too."""
+    case.long_only = True
+    return by_hand(case)
+
+
 # What a verdict says of a fault that was seen.
 SOME_MISSING = r"\b[1-9]\d* missing"
 SOME_DUPLICATE = r"\b[1-9]\d* duplicate"

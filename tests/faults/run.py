@@ -68,14 +68,20 @@ class Result(unittest.TestResult):
 
 
 class Loader(unittest.TestLoader):
-    """In "short" without the tests that are marked @by_hand."""
+    """Without the tests whose mark says that they are too long."""
 
     def getTestCaseNames(self, case):
-        short = os.environ["MILLRACE_FAULTS_SCALE"] == "short"
-        if short and hasattr(case, "by_hand"):
+        scale = os.environ["MILLRACE_FAULTS_SCALE"]
+        marks = {"short": ("by_hand", "long_only"), "hand": ("long_only",),
+                 "long": ()}[scale]
+
+        def left_out(what):
+            return any(hasattr(what, mark) for mark in marks)
+
+        if left_out(case):
             return []
         return [name for name in super().getTestCaseNames(case)
-                if not (short and hasattr(getattr(case, name), "by_hand"))]
+                if not left_out(getattr(case, name))]
 
 
 def name_of(test):
