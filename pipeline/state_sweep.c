@@ -18,7 +18,7 @@
 #include "hash.h"
 #include "state_inside.h"
 
-enum { SWEEP_ROWS = 256, SWEEP_PARTS = 16 };
+enum { SWEEP_ROWS = 64, SWEEP_PARTS = 16 };
 
 struct sweep {
     struct state *st;
