@@ -10,8 +10,9 @@ list_of(const char *topic, const int64_t *to, uint32_t count)
     rd_kafka_topic_partition_list_t *list =
         rd_kafka_topic_partition_list_new((int)count);
     for (uint32_t i = 0; i < count; i++) {
-        rd_kafka_topic_partition_t *p =
-            rd_kafka_topic_partition_list_add(list, topic, (int32_t)i);
+        rd_kafka_topic_partition_t *p;
+        if (to && to[i] < 0) continue; /* it has none, and keeps that */
+        p = rd_kafka_topic_partition_list_add(list, topic, (int32_t)i);
         if (to) p->offset = to[i];
     }
     return list;
@@ -175,12 +176,17 @@ enum rc group_offsets_set(rd_kafka_t *rk, const char *group, const char *topic,
 {
     static const char DOING[] = "setting its offsets";
     rd_kafka_topic_partition_list_t *list = list_of(topic, to, count);
-    rd_kafka_AlterConsumerGroupOffsets_t *request =
-        rd_kafka_AlterConsumerGroupOffsets_new(group, list);
-    rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
+    rd_kafka_AlterConsumerGroupOffsets_t *request;
+    rd_kafka_queue_t *queue;
     rd_kafka_event_t *answer;
     const rd_kafka_group_result_t *result;
     enum rc rc;
+    if (list->cnt == 0) { /* nothing is set */
+        rd_kafka_topic_partition_list_destroy(list);
+        return RC_OK;
+    }
+    request = rd_kafka_AlterConsumerGroupOffsets_new(group, list);
+    queue = rd_kafka_queue_new(rk);
     rd_kafka_AlterConsumerGroupOffsets(rk, &request, 1, NULL, queue);
     answer = rd_kafka_queue_poll(queue, ANSWER_WAIT_MS);
     rc = group_of(answer, DOING, group, topic, &result, e);

@@ -26,7 +26,7 @@ enum rc group_offsets_read(rd_kafka_t *rk, const char *group, const char *topic,
 enum rc group_offsets_delete(rd_kafka_t *rk, const char *group,
                              const char *topic, uint32_t count,
                              struct err *e) MUST_USE;
-/* to: (count), by partition. */
+/* to: (count), by partition; below 0: that one is left as it is. */
 enum rc group_offsets_set(rd_kafka_t *rk, const char *group, const char *topic,
                           const int64_t *to, uint32_t count,
                           struct err *e) MUST_USE;

@@ -82,7 +82,7 @@ static enum rc open_source(struct seat *at, const char *id, struct err *e)
         .topics = topics,
         .topic_count = 1,
         .group = c->group_id,
-        .instance = id,
+        .instance = c->group_static ? id : NULL,
         .events_max = c->batch_events_max,
         .metrics = metrics_worker(at->service->metrics, at->index),
     };

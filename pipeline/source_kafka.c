@@ -641,10 +641,12 @@ static const struct source_ops OPS = {
 };
 
 static const struct kafka_setting DEFAULTS[] = {
-    {"partition.assignment.strategy", "range"}, {"session.timeout.ms", "10000"},
+    {"session.timeout.ms", "10000"},
     {"heartbeat.interval.ms", "1000"}, /* how soon a rebalance is heard of */
-    {"socket.nagle.disable", "true"},           {"fetch.min.bytes", "1"},
-    {"queued.min.messages", "20000"},           {NULL, NULL},
+    {"socket.nagle.disable", "true"},
+    {"fetch.min.bytes", "1"},
+    {"queued.min.messages", "20000"},
+    {NULL, NULL},
 };
 
 /* Offsets are committed by the sink, with the outputs (I1); a position
@@ -666,6 +668,30 @@ static enum rc set_own(rd_kafka_conf_t *conf, const char *key,
     return ERR(e, RC_STOP, "kafka: %s = %s: %s", key, value, text);
 }
 
+/* librdkafka's cooperative-sticky assignor looped for ever, lost partitions
+ * and gave some to two members, until the last of those was fixed. */
+#define COOPERATIVE_SAFE 0x020a0000
+
+/* Unless librdkafka's own property says it. */
+static enum rc choose_assignment(rd_kafka_conf_t *conf, const struct config *c,
+                                 struct err *e)
+{
+    static const char KEY[] = "partition.assignment.strategy";
+    const char *own = kafka_property(c, KAFKA_CONSUMER, KEY);
+    bool safe = rd_kafka_version() >= COOPERATIVE_SAFE;
+    bool cooperative = c->group_assignment == ASSIGNMENT_COOPERATIVE ||
+                       (c->group_assignment == ASSIGNMENT_AUTO && safe);
+
+    if (own) cooperative = strstr(own, "cooperative") != NULL;
+    if (cooperative && !safe)
+        LOG(WARN, "ASSIGNMENT",
+            "cooperative assignment is asked for; librdkafka %s has faults "
+            "there that 2.10 has not",
+            rd_kafka_version_str());
+    if (own) return RC_OK;
+    return set_own(conf, KEY, cooperative ? "cooperative-sticky" : "range", e);
+}
+
 static enum rc open_client(struct kafka_source *k, const struct config *c,
                            const char *group, const char *instance,
                            struct err *e)
@@ -683,6 +709,7 @@ static enum rc open_client(struct kafka_source *k, const struct config *c,
     if (rc == RC_OK && instance)
         rc = set_own(conf, "group.instance.id", instance, e);
     if (rc == RC_OK) rc = set_own(conf, "auto.offset.reset", "error", e);
+    if (rc == RC_OK && !k->range) rc = choose_assignment(conf, c, e);
     if (rc == RC_OK && k->range)
         rc = set_own(conf, "enable.partition.eof", "true", e);
     if (rc != RC_OK) {

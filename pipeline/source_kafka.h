@@ -3,7 +3,8 @@
  *
  * Group    Rebalance callbacks only record (I7): poll stops gathering, the
  *          worker asks for the change and answers with assign or unassign.
- *          Both protocols work, eager (range, the default) and cooperative.
+ *          Both protocols work, eager (range) and cooperative; which one is
+ *          group.assignment's, and librdkafka's version where that is auto.
  *          A static member: a process that comes back after a crash gets
  *          its partitions at once. close leaves the group all the same.
  * Start    A group that has committed reads on from there. One that never

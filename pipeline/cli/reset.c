@@ -1,14 +1,15 @@
-/* reset - a group's offsets and this host's state, together.
+/* reset - a group's offsets, this host's state and the changelog, together.
  *
  * Order    The store is opened first, which a running process holds, so that
  *          nothing is changed under one. Then the offsets, which Kafka refuses
- *          while the group has members on any host, then the state. Killed in
- *          between, the store does not fit the offsets, and the next start
- *          says so and names this command. */
+ *          while the group has members on any host, then the changelog, then
+ *          the state. Killed in between, they do not fit each other, and the
+ *          next start says so and names this command. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "changelog_clear.h"
 #include "cli.h"
 #include "group_offsets.h"
 #include "kafka_client.h"
@@ -28,6 +29,7 @@ struct command {
     int64_t *targets;             /* (partitions) */
     uint32_t partitions;
     uint32_t dropped;
+    uint64_t cleared; /* rows of the changelog */
 };
 
 /* --- command line ------------------------------------------------------ */
@@ -59,8 +61,9 @@ static int parse(struct command *c, int argc, char **argv)
     const struct cli_usage usage = {
         .synopsis = "reset [options]",
         .about =
-            "Resets the group's offsets in input.topic and this host's state "
-            "in state.dir,\ntogether. Stop every `millrace run` of the group "
+            "Resets the group's offsets in input.topic, this host's state in "
+            "state.dir and\nthe rows in changelog.topic, together. Stop every "
+            "`millrace run` of the group "
             "first. Each host that holds state\nof the group needs it too. "
             "Outputs made before stay; those of events that are\nscored again "
             "come a second time.",
@@ -159,11 +162,14 @@ static enum rc begin_states(struct command *c, struct err *e)
 static enum rc change(struct command *c, struct err *e)
 {
     const char *group = c->config->group_id, *topic = c->config->input_topic;
+    bool changelog = c->config->changelog_topic[0] != '\0';
     if (c->to == TO_NOTHING)
         TRY(group_offsets_delete(c->rk, group, topic, c->partitions, e));
-    else if (c->to != TO_COMMITTED)
+    else if (c->to != TO_COMMITTED || changelog)
+        /* Also where they stay: it is refused while the group is at work. */
         TRY(group_offsets_set(c->rk, group, topic, c->targets, c->partitions,
                               e));
+    if (changelog) TRY(changelog_clear(c->config, &c->cleared, e));
     if (!c->store) return RC_OK;
     TRY(store_drop_topic(c->store, "users", topic, &c->dropped, e));
     return begin_states(c, e);
@@ -213,9 +219,10 @@ static void print_json(const struct command *c)
                       "committed", offset_json(c->offsets[i].committed),
                       "becomes", offset_json(c->targets[i])));
     cli_print_json(json_pack(
-        "{s:s, s:s, s:b, s:i, s:o}", "group", c->config->group_id, "topic",
+        "{s:s, s:s, s:b, s:i, s:I, s:o}", "group", c->config->group_id, "topic",
         c->config->input_topic, "changed", !c->dry_run, "families_dropped",
-        (int)c->dropped, "partitions", partitions));
+        (int)c->dropped, "changelog_rows_cleared", (json_int_t)c->cleared,
+        "partitions", partitions));
 }
 
 static bool confirmed(const struct command *c)
@@ -238,8 +245,9 @@ static void print_result(const struct command *c)
     if (c->dry_run)
         (void)printf("dry run: nothing was changed\n");
     else
-        (void)printf("done: %u families of state dropped, offsets %s\n",
-                     c->dropped,
+        (void)printf("done: %u families of state dropped, %llu rows of the "
+                     "changelog cleared, offsets %s\n",
+                     c->dropped, (unsigned long long)c->cleared,
                      c->to == TO_NOTHING     ? "deleted"
                      : c->to == TO_COMMITTED ? "kept"
                                              : "set");

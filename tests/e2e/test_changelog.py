@@ -2,11 +2,14 @@
 gives the bits that the old one would have given (design, "Moving between
 hosts" and "On assignment")."""
 
+import json
 import shutil
 import unittest
 
+from confluent_kafka import Consumer, TopicPartition
+
 import harness
-from harness import ADMIN, Run, millrace, read_topic
+from harness import Run, millrace, read_topic
 
 EVENTS = 15000
 
@@ -61,6 +64,109 @@ class ChangelogTest(harness.Case):
 
     def test_a_lost_disk_at_least_once(self):
         self.lose_state_and_go_on("at_least_once")
+
+
+    def come_and_go(self, *sets):
+        """One host, two, one, none, another: each with a state of its own."""
+        config = self.start(EVENTS // 3)
+        sets += ("kafka.consumer.session.timeout.ms=6000",)
+
+        def host(name):
+            return Run(self, config, f"state.dir={self.path(name)}", *sets)
+
+        first = host("a")
+        first.wait_ready()
+        second = host("b")
+        second.wait(lambda: second.metric("millrace_partitions") == 2,
+                    "sharing the partitions")
+        self.generate(config, EVENTS // 3, seed=2)
+        second.wait(lambda: second.metric("millrace_events_scored_total") > 200,
+                    "scoring")
+        second.stop()
+        self.generate(config, EVENTS // 3, seed=3)
+        first.wait(lambda: first.metric("millrace_partitions") == 4,
+                   "taking all of them")
+        first.kill()
+        third = host("c")
+        self.assertGreater(self.restored(third), 0)
+        self.drain(third)
+        third.stop()
+        self.check(config)
+
+    def test_hosts_come_and_go_eager(self):
+        self.come_and_go("group.assignment=eager")
+
+    def test_hosts_come_and_go_cooperative(self):
+        self.come_and_go("group.assignment=cooperative", "group.static=false")
+
+    def test_hosts_come_and_go_cooperative_static(self):
+        self.come_and_go("group.assignment=cooperative")
+
+    def test_reset_takes_the_changelog_with_it(self):
+        """What reset leaves is a start from nothing, on any host."""
+        config = self.start(4000)
+        run = Run(self, config)
+        self.drain(run)
+        run.stop()
+        self.assertTrue(read_topic(self.options["changelog.topic"]))
+        done = millrace("reset", "--yes", "--json", "--to", "earliest",
+                        "--config", config)
+        self.assertGreater(json.loads(done.stdout)["changelog_rows_cleared"], 0)
+        newest = {}
+        for m in read_topic(self.options["changelog.topic"]):
+            newest[(m.partition, m.key)] = m.value
+        self.assertEqual(set(newest.values()), {None})
+        # All is scored again, by a host that has nothing.
+        run = Run(self, config, f"state.dir={self.path('state2')}")
+        self.assertEqual(self.restored(run), 0)
+        self.drain(run)
+        run.stop()
+        fraud, _ = self.outputs()
+        self.assertEqual(set(self.source_counts(fraud).values()), {2})
+        self.assertEqual(len({m.value for m in fraud}), len(fraud) // 2)
+
+    def test_an_operators_offset_reset_is_refused(self):
+        """Offsets set back by hand: neither the own state nor the changelog
+        fits, and nobody scores a second time."""
+        config = self.start(3000)
+        run = Run(self, config)
+        self.drain(run)
+        run.stop()
+        topic, group = self.options["input.topic"], self.options["group.id"]
+        consumer = Consumer({"bootstrap.servers": harness.SERVERS,
+                             "group.id": group})
+        consumer.commit(offsets=[TopicPartition(topic, p, 10)
+                                 for p in range(harness.PARTITIONS)],
+                        asynchronous=False)
+        consumer.close()
+        for sets in ((), ("--set", f"state.dir={self.path('state2')}")):
+            done = millrace("run", "--config", config, "--set",
+                            "admin.listen=", *sets, ok=False)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("committed only up to 10", done.stderr)
+            self.assertIn("millrace reset", done.stderr)
+        self.assertEqual(len(self.outputs()[0]), 3000)
+
+    def test_partitions_must_match(self):
+        config = self.start()
+        name = f"{self.name}-narrow"
+        millrace("topics", "--create", "--partitions", "2", "--config", config,
+                 "--set", f"changelog.topic={name}", "--set",
+                 "input.topic=" + name + "-in")
+        done = millrace("run", "--config", config, "--set", "admin.listen=",
+                        "--set", f"changelog.topic={name}", ok=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("has 2 partitions", done.stderr)
+        self.assertIn("topics --create", done.stderr)
+
+    def test_topics_says_how_it_is_kept(self):
+        config = self.start()
+        topic = self.options["changelog.topic"]
+        listed = json.loads(millrace("topics", "--json", "--config",
+                                     config).stdout)["topics"]
+        entry = next(t for t in listed if t["topic"] == topic)
+        self.assertEqual(entry["settings"]["cleanup.policy"], "compact")
+        self.assertEqual(entry["partitions"], harness.PARTITIONS)
 
 
 if __name__ == "__main__":

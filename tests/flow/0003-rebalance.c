@@ -44,7 +44,8 @@ static void commit_soon(struct reader *r, struct reader *other)
     flow_ok(rc, &e);
 }
 
-static void join_and_leave(struct flow *f)
+/* all: the first member gives everything back when the second comes. */
+static void join_and_leave(struct flow *f, bool all)
 {
     struct reader a, b;
     struct source *s;
@@ -68,6 +69,7 @@ static void join_and_leave(struct flow *f)
                  owned(&b) == FLOW_PARTITIONS / 2;
     }
     assert_true(shared);
+    assert_int_equal(a.revoked >= FLOW_PARTITIONS, all);
 
     commit_soon(&a, &b);
     most += a.discards;
@@ -92,8 +94,22 @@ static void test_eager(void **state)
     (void)state;
 
     flow_start(&f);
+    f.config->group_assignment = ASSIGNMENT_EAGER;
     flow_produce(&f, 0, RECORDS / 2);
-    join_and_leave(&f);
+    join_and_leave(&f, true);
+    flow_stop(&f);
+}
+
+/* Only what moves is given back: the first member keeps the rest. */
+static void test_cooperative(void **state)
+{
+    struct flow f;
+    (void)state;
+
+    flow_start(&f);
+    f.config->group_assignment = ASSIGNMENT_COOPERATIVE;
+    flow_produce(&f, 0, RECORDS / 2);
+    join_and_leave(&f, false);
     flow_stop(&f);
 }
 
@@ -142,6 +158,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_eager),
+        cmocka_unit_test(test_cooperative),
         cmocka_unit_test(test_crash_repeats_from_the_commit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -118,6 +118,7 @@ void reader_change(struct reader *r)
     flow_ok(source_change(r->source, &c, &e), &e);
     if (c.kind == SOURCE_NO_CHANGE) return;
     r->changes++;
+    if (c.kind == SOURCE_REVOKED) r->revoked += c.count;
     if (c.kind == SOURCE_REVOKED && reader_commit(r, &e) == RC_AGAIN)
         r->discards++;
     for (uint32_t i = 0; i < c.count; i++) {

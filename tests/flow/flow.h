@@ -43,7 +43,7 @@ struct reader {
     struct batch batch;
     struct source_position owned[FLOW_PARTITIONS]; /* offset: the next */
     bool owns[FLOW_PARTITIONS];
-    uint32_t changes;
+    uint32_t changes, revoked; /* revoked: partitions, in all */
     uint32_t discards; /* commits refused when partitions were revoked: the
                           in-process cluster takes none during a rebalance */
 };
