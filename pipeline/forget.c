@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "changelog.h"
 #include "log_input.h"
+#include "log_reader.h"
 #include "partition.h"
 #include "store.h"
 #include "user_row.h"
@@ -166,5 +168,58 @@ enum rc forget_look(struct forget_look *out, const char *dir, const char *topic,
     TRY(open_beside(&l.store, dir, e));
     rc = store_each_family(l.store, look_into, &l, e);
     store_close(l.store);
+    return rc;
+}
+
+/* --- the changelog ----------------------------------------------------- */
+
+static void see_copy(struct forget_copy *out, const struct record *r,
+                     struct slice user, int64_t offset)
+{
+    struct err ignored;
+    int64_t applied, newest_ms;
+    out->older += out->held || out->returned;
+    out->held = out->returned = false;
+    if (!r->value.ptr) return;
+    out->returned = offset != INT64_MAX &&
+                    user_row_head(user, r->value, &applied, &newest_ms,
+                                  &ignored) == RC_OK &&
+                    applied > offset;
+    out->held = !out->returned; /* one that cannot be read may hold anything */
+}
+
+static enum rc read_copy(struct forget_copy *out, struct log_reader *reader,
+                         struct slice key, int64_t offset, struct err *e)
+{
+    struct slice user =
+        slice_of(key.ptr + CHANGELOG_KEY_EXTRA, key.len - CHANGELOG_KEY_EXTRA);
+    enum log_reader_found found = LOG_READER_NOTHING;
+    while (found != LOG_READER_END) {
+        struct record r;
+        TRY(log_reader_next(reader, POLL_WAIT_MS, &found, &r, e));
+        if (found == LOG_READER_RECORD && slice_equal(r.key, key))
+            see_copy(out, &r, user, offset);
+    }
+    return RC_OK;
+}
+
+enum rc forget_look_copy(struct forget_copy *out, const struct config *c,
+                         struct slice user, int32_t partition, int64_t offset,
+                         struct err *e)
+{
+    uint8_t key[STORE_NAME_MAX + 4096];
+    struct log_reader *reader;
+    int64_t start, end;
+    enum rc rc;
+    *out = (struct forget_copy){0};
+    if (!c->changelog_topic[0]) return RC_OK;
+    assert(user.len + CHANGELOG_KEY_EXTRA <= sizeof key);
+    out->topic = true;
+    TRY(log_reader_open(&reader, c, c->changelog_topic, false, e));
+    rc = log_reader_ends(reader, partition, &start, &end, e);
+    if (rc == RC_OK) rc = log_reader_add(reader, partition, start, e);
+    if (rc == RC_OK)
+        rc = read_copy(out, reader, changelog_row_key(user, key), offset, e);
+    log_reader_close(reader);
     return rc;
 }

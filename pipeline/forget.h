@@ -40,4 +40,17 @@ enum rc forget_look(struct forget_look *out, const char *dir, const char *topic,
                     struct slice user, int32_t partition, int64_t offset,
                     struct err *e) MUST_USE;
 
+/* What the changelog has of the user, the newest record being what counts:
+ * a reader of all of it is left with that. */
+struct forget_copy {
+    bool topic;     /* there is one */
+    bool held;      /* the newest is a row with events from before offset */
+    bool returned;  /* it is one of events after it */
+    uint32_t older; /* rows before it, which compaction has not removed yet */
+};
+/* Reads all of its partition. offset: as for forget_look. */
+enum rc forget_look_copy(struct forget_copy *out, const struct config *c,
+                         struct slice user, int32_t partition, int64_t offset,
+                         struct err *e) MUST_USE;
+
 #endif

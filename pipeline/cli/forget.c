@@ -38,7 +38,8 @@ struct command {
     uint32_t partitions;
     struct receipt receipt;
     struct forget_look look;
-    bool committed; /* the group has gone past the record */
+    struct forget_copy copy; /* looked at once the rest is done */
+    bool committed;          /* the group has gone past the record */
 };
 
 /* --- command line ------------------------------------------------------ */
@@ -185,9 +186,24 @@ static enum rc write_record(struct command *c, struct err *e)
     return rc;
 }
 
+/* On this host, in store and changelog. */
+static bool erased(const struct command *c)
+{
+    return c->look.held == 0 && !c->look.pending && !c->copy.held;
+}
+
 static bool done(const struct command *c)
 {
-    return c->committed && c->look.held == 0 && !c->look.pending;
+    return c->committed && erased(c);
+}
+
+static enum rc look_at_state(struct command *c, struct err *e)
+{
+    const struct receipt *r = &c->receipt;
+    TRY(forget_look(&c->look, c->config->state_dir, r->topic, c->user,
+                    r->partition, r->offset, e));
+    return forget_look_copy(&c->copy, c->config, c->user, r->partition,
+                            r->offset, e);
 }
 
 static enum rc look_again(struct command *c, struct err *e)
@@ -196,8 +212,8 @@ static enum rc look_again(struct command *c, struct err *e)
     TRY(group_offsets_read(c->rk, r->group, r->topic, c->offsets, c->partitions,
                            e));
     c->committed = c->offsets[r->partition].committed > r->offset;
-    return forget_look(&c->look, c->config->state_dir, r->topic, c->user,
-                       r->partition, r->offset, e);
+    /* All of the changelog's partition is read, so not before it can be. */
+    return c->committed ? look_at_state(c, e) : RC_OK;
 }
 
 /* Waiting is given up after wait_ms; what fails meanwhile may work later. */
@@ -241,6 +257,15 @@ static const char *store_word(const struct command *c)
     return c->look.returned ? "erased; the user has come back since" : "erased";
 }
 
+static const char *copy_word(const struct command *c)
+{
+    if (!c->config->changelog_topic[0]) return "none";
+    if (!c->copy.topic) return "not looked at";
+    if (c->copy.held) return "still there";
+    return c->copy.older ? "erased; older values until it is compacted"
+                         : "erased";
+}
+
 static json_t *snapshot_names(const struct command *c)
 {
     json_t *names = json_array();
@@ -254,11 +279,12 @@ static void print_receipt(const struct command *c)
     json_t *receipt = receipt_json(&c->receipt);
     (void)json_object_update_new(
         receipt,
-        json_pack("{s:b, s:b, s:o, s:i, s:{s:s, s:s}, s:[s, s, s, s]}",
-                  "complete", done(c), "committed", c->committed, "snapshots",
-                  snapshot_names(c), "rows_out_of_snapshots", (int)c->removed,
-                  "store", "directory", c->config->state_dir, "user",
-                  store_word(c), "not_reached",
+        json_pack("{s:b, s:b, s:s, s:o, s:i, s:{s:s, s:s}, s:[s, s, s, s]}",
+                  "complete", done(c), "committed", c->committed, "changelog",
+                  copy_word(c), "snapshots", snapshot_names(c),
+                  "rows_out_of_snapshots", (int)c->removed, "store",
+                  "directory", c->config->state_dir, "user", store_word(c),
+                  "not_reached",
                   "the input topic's own records, until its retention "
                   "or compaction removes them",
                   "outputs already written", "models trained before",
@@ -273,11 +299,12 @@ static int report(const struct command *c)
         (void)fprintf(stderr,
                       "record   topic %s, partition %d, offset %lld\n"
                       "group    %s %s\n"
-                      "store    %s: %s\n",
+                      "store    %s: %s\n"
+                      "changelog %s\n",
                       c->receipt.topic, c->receipt.partition,
                       (long long)c->receipt.offset, c->receipt.group,
                       c->committed ? "has committed it" : "is not there yet",
-                      c->config->state_dir, store_word(c));
+                      c->config->state_dir, store_word(c), copy_word(c));
     print_receipt(c);
     if (done(c)) return EXIT_OK;
     return cli_complain(&c->cli, EXIT_FAILED,
@@ -326,21 +353,21 @@ static int verify(struct command *c)
     enum rc rc = receipt_read(&c->receipt, c->verify, &e);
     if (rc == RC_OK && !receipt_is_of(r, c->user))
         rc = ERR(&e, RC_STOP, "%s is about another user", c->verify);
-    if (rc == RC_OK)
-        rc = forget_look(&c->look, c->config->state_dir, r->topic, c->user,
-                         r->partition, r->offset, &e);
+    if (rc == RC_OK) rc = look_at_state(c, &e);
     if (rc == RC_OK) rc = see_snapshots(c, false, &e);
     if (rc != RC_OK) return cli_fail(&c->cli, EXIT_FAILED, &e);
-    gone = c->look.held == 0 && !c->look.pending && c->removed == 0;
-    cli_print_json(json_pack("{s:s, s:s, s:i, s:i, s:i, s:b}", "directory",
-                             c->config->state_dir, "user", store_word(c),
-                             "rows", (int)c->look.held, "returned",
-                             (int)c->look.returned, "rows_in_snapshots",
-                             (int)c->removed, "verified", gone));
+    gone = erased(c) && c->removed == 0;
+    cli_print_json(json_pack(
+        "{s:s, s:s, s:s, s:i, s:i, s:i, s:b}", "directory",
+        c->config->state_dir, "user", store_word(c), "changelog", copy_word(c),
+        "rows", (int)c->look.held, "returned", (int)c->look.returned,
+        "rows_in_snapshots", (int)c->removed, "verified", gone));
     if (gone) return EXIT_OK;
     return cli_complain(&c->cli, EXIT_DIFFERS,
-                        "%s: %s; in the snapshots given: %u rows",
-                        c->config->state_dir, store_word(c), c->removed);
+                        "%s: %s; changelog: %s; in the snapshots given: %u "
+                        "rows",
+                        c->config->state_dir, store_word(c), copy_word(c),
+                        c->removed);
 }
 
 int command_forget(int argc, char **argv)

@@ -109,6 +109,29 @@ class ForgetTest(harness.Case):
         self.assertEqual(self.files_with(user), [])
         run.stop()
 
+    def test_the_changelog_forgets_too(self):
+        """A host that takes the rows from the changelog never has the user."""
+        self.options["changelog.topic"] = f"{self.name}-changelog"
+        config, run = self.start_run()
+        user = self.busiest()
+        run.wait(lambda: self.stored(config, user) > 10, "stored")
+        status, receipt, words = self.forget(config, user, "--yes")
+        self.assertEqual(status, 0, words)
+        self.assertIn("erased", receipt["changelog"])
+        run.stop()
+        path = self.keep(receipt)
+        self.options["state.dir"] = self.path("other-state")
+        other = self.config(state_checkpoint_age="500ms")
+        run = Run(self, other)
+        run.wait_ready()
+        run.wait(lambda: self.forget(other, user, "--verify", path)[0] == 0,
+                 "forgotten", 20)
+        self.assertEqual(self.stored(other, user), 0)
+        self.assertGreater(self.stored(other, next(
+            m.key.decode() for m in read_topic(self.options["input.topic"])
+            if m.key.decode() != user)), 0)
+        run.stop()
+
     def test_dry_run_writes_nothing(self):
         config, run = self.start_run()
         run.stop()
