@@ -335,7 +335,11 @@ uint32_t server_requests(const struct server *s)
     return atomic_load(&s->requests);
 }
 
-const char *server_last(struct server *s)
+bool server_saw(struct server *s, const char *text)
 {
-    return s->last;
+    bool saw;
+    (void)pthread_mutex_lock(&s->mutex);
+    saw = strstr(s->last, text) != NULL;
+    (void)pthread_mutex_unlock(&s->mutex);
+    return saw;
 }

@@ -43,7 +43,7 @@ void server_route(struct server *s, const char *request, unsigned status,
                   const char *body);
 /* Requests whose head has come, since the start. */
 uint32_t server_requests(const struct server *s);
-/* The last request, head and body; valid until the next. */
-const char *server_last(struct server *s);
+/* True if the last request, head or body, holds text. */
+bool server_saw(struct server *s, const char *text);
 
 #endif
