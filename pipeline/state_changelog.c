@@ -55,7 +55,7 @@ enum rc state_place_copy(struct state *st, struct partition *p,
     if (m->applied < p->committed) m->applied = p->committed;
     state_begin(st, p, log);
     ps->recorded = true;
-    ps->held = -1;
+    ps->held.offset = -1;
     p->restoring = true;
     TRY(changelog_copy_begin(&ps->copy, st->store, ps->family, m, !go_on,
                              log->changelog_end, e));
@@ -80,13 +80,16 @@ enum rc state_place_sent(struct state *st, struct partition *p,
                          struct err *e)
 {
     struct partition_store *ps = p->store;
-    ps->held = -1;
-    ps->marked = log->marker ? log->marker->checkpoint : -1;
+    ps->held.offset = -1;
+    ps->marked = (struct log_place){-1, INT64_MIN};
+    if (log->marker)
+        ps->marked =
+            (struct log_place){log->marker->checkpoint, log->marker->stream_ms};
     if (!st->options.changelog || !found) return RC_OK;
     /* Rows copied from elsewhere may be newer than their marker. */
     if (ps->meta.changelog_next >= 0 && ps->meta.applied < p->committed)
         ps->meta.applied = p->committed;
-    if (ps->marked < ps->meta.checkpoint) ps->meta.unsent = true;
+    if (ps->marked.offset < ps->meta.checkpoint) ps->meta.unsent = true;
     return ps->meta.unsent ? begin_sending_again(ps, e) : RC_OK;
 }
 
@@ -110,7 +113,7 @@ void state_restored(struct partition *p)
     ps->meta = ps->copy.meta;
     if (ps->meta.applied < p->committed) ps->meta.applied = p->committed;
     changelog_copy_fini(&ps->copy);
-    ps->marked = ps->meta.checkpoint;
+    ps->marked = (struct log_place){ps->meta.checkpoint, ps->meta.stream_ms};
     state_stand(p);
     p->restoring = false;
 }
@@ -123,7 +126,7 @@ bool state_sends(const struct state *st, const struct partition *p, bool whole)
     if (!st->options.changelog || p->restoring || p->next < p->committed)
         return false;
     if (ps->chosen > 0 || ps->after) return true;
-    return whole && state_stands(p, 0).checkpoint > ps->marked;
+    return whole && state_stands(p, 0).checkpoint > ps->marked.offset;
 }
 
 struct sending {
@@ -135,20 +138,20 @@ struct sending {
 
 /* Too large a row keeps the marker where the changelog lacks nothing. */
 static void keep_out(const struct sending *x, struct slice user,
-                     struct slice row, int64_t since)
+                     struct slice row, struct log_place since)
 {
     struct partition_store *ps = x->p->store;
     x->st->rows_kept_out_total++;
-    if (ps->held < 0 || since < ps->held) ps->held = since;
+    if (ps->held.offset < 0 || since.offset < ps->held.offset) ps->held = since;
     LOG(WARN, "ROWLARGE",
         "partition=%d user_hash=%016llx row_bytes=%zu limit=%u: not in the "
         "changelog, whose marker stays at %lld",
         x->p->id, (unsigned long long)hash64(user), row.len,
-        x->st->options.row_bytes_max, (long long)ps->held);
+        x->st->options.row_bytes_max, (long long)ps->held.offset);
 }
 
 static enum rc send_row(const struct sending *x, struct slice user,
-                        struct slice row, int64_t since, struct err *e)
+                        struct slice row, struct log_place since, struct err *e)
 {
     uint8_t key[STATE_USER_BYTES_MAX + CHANGELOG_KEY_EXTRA];
     assert(user.len <= STATE_USER_BYTES_MAX);
@@ -169,7 +172,10 @@ static enum rc send_stored(void *user, struct slice key, struct slice row,
     ps->reached_len = (uint32_t)key.len;
     /* What of it the changelog lacks is not known: nothing after what the
      * newest marker claims. */
-    return send_row(x, key, row, ps->marked > 0 ? ps->marked : 0, e);
+    return send_row(x, key, row,
+                    ps->marked.offset > 0 ? ps->marked
+                                          : (struct log_place){0, INT64_MIN},
+                    e);
 }
 
 /* Before the dirty rows, of which some are newer than those stored. */
@@ -191,8 +197,11 @@ static enum rc send_marker(const struct sending *x, struct err *e)
     m.released_ms = 0;
     m.changelog_next = -1;
     m.unsent = false;
-    if (ps->held >= 0 && m.checkpoint > ps->held) m.checkpoint = ps->held;
-    ps->marking = m.checkpoint;
+    if (ps->held.offset >= 0 && m.checkpoint > ps->held.offset) {
+        m.checkpoint = ps->held.offset;
+        m.stream_ms = ps->held.stream_ms;
+    }
+    ps->marking = (struct log_place){m.checkpoint, m.stream_ms};
     return x->emit(x->user, x->p->id, changelog_marker_key(),
                    slice_of(bytes, family_meta_encode(&m, bytes)), e);
 }
@@ -207,7 +216,8 @@ static enum rc send_partition(struct sending *x, struct err *e)
     for (uint64_t i = 0; i < ps->chosen; i++, us = us->newer) {
         struct slice row;
         TRY(state_encode(x->st, us, &row, e));
-        TRY(send_row(x, slice_of(us->key, us->key_len), row, us->dirty_since,
+        TRY(send_row(x, slice_of(us->key, us->key_len), row,
+                     (struct log_place){us->dirty_since, us->dirty_stream_ms},
                      e));
     }
     return ps->after && !ps->complete ? RC_OK : send_marker(x, e);
@@ -246,7 +256,7 @@ enum rc state_note_sent(const struct state *st, struct partition *p,
     if (count > 0) meta->changelog_next = -1;
     if (ps->complete) meta->unsent = false;
     ps->complete = false;
-    if (count > 0 && (!p->sending || ps->held >= 0)) meta->unsent = true;
+    if (count > 0 && (!p->sending || ps->held.offset >= 0)) meta->unsent = true;
     /* Stored while folding: the changelog gets them afterwards. */
     if (st->options.changelog && count > 0 && !p->sending)
         return begin_sending_again(ps, e);

@@ -13,6 +13,11 @@ enum {
     SLICES_PER_AGE = 16,         /* with a changelog, of state.checkpoint.age */
 };
 
+/* An offset, and the partition's stream_ms there. */
+struct log_place {
+    int64_t offset, stream_ms;
+};
+
 /* What lies behind a struct partition. */
 struct partition_store {
     struct family *family;   /* NULL: no store */
@@ -29,10 +34,10 @@ struct partition_store {
     uint64_t chosen; /* of the dirty ones, from the oldest */
 
     /* With a changelog: */
-    int64_t marked;  /* checkpoint of its newest marker; -1: none */
-    int64_t marking; /* and of that which goes with this commit */
-    int64_t held;    /* oldest event that a row too large kept out; -1 */
-    uint8_t *after;  /* user up to whom stored rows have been sent again; */
+    struct log_place marked;  /* checkpoint of its newest marker; -1: none */
+    struct log_place marking; /* and of that which goes with this commit */
+    struct log_place held; /* oldest event that a row too large kept out; -1 */
+    uint8_t *after; /* user up to whom stored rows have been sent again; */
     uint32_t after_len;
     uint8_t *reached; /* with this commit: up to this one, */
     uint32_t reached_len;

@@ -247,6 +247,7 @@ static void apply(struct host *h, uint32_t count)
         struct user_state *us = h->b.users[i];
         struct past_event *past = &h->b.events[i].past;
         int64_t offset = h->p->next + i;
+        if (past->time_ms > h->p->stream_ms) h->p->stream_ms = past->time_ms;
         if (!history_apply(state_history_shape(h->st), &us->history, offset,
                            past))
             continue;
@@ -257,6 +258,16 @@ static void apply(struct host *h, uint32_t count)
     h->p->seen_offset = h->p->next - 1;
     (void)hash_at(h->log.user, 0, PARTITION, h->p->seen_offset,
                   &h->p->seen_hash, &h->e);
+}
+
+/* An event a second: the newest marker knows the newest time before the place
+ * that it names, the event there perhaps included. */
+static void expect_time_of_marker(const struct host *h)
+{
+    struct family_meta m;
+    if (h->options.admit || !newest_marker(&m) || m.checkpoint == 0) return;
+    assert_in_range(m.stream_ms, (m.checkpoint - 1) * 1000,
+                    m.checkpoint * 1000);
 }
 
 /* commits: false, the transaction is aborted. */
@@ -270,6 +281,7 @@ static void commit(struct host *h, bool all, bool commits)
         return;
     }
     final = sent;
+    expect_time_of_marker(h);
     state_committed(h->st);
     h->log.committed = h->p->committed;
     assert_int_equal(state_checkpoint(h->st, false, &h->e), RC_OK);
@@ -575,7 +587,7 @@ static void test_a_row_that_is_gone(void **state)
  * that takes it has none of them. */
 static void test_expired_rows_go(void **state)
 {
-    const struct admit admit = {.ttl_ms = 1000};
+    const struct admit admit = {.ttl_ms = 1000000};
     struct host a, b;
     size_t size;
     uint32_t gone = 0;
@@ -584,7 +596,7 @@ static void test_expired_rows_go(void **state)
     a.options.admit = &admit;
     open_host(&a);
     run(&a, 304, 1);
-    a.p->stream_ms = a.p->committed_stream_ms = 1000000; /* time goes on */
+    a.p->stream_ms = a.p->committed_stream_ms = 1000000000; /* time goes on */
     apply(&a, 1);
     commit(&a, true, true); /* looks for rows that expired */
     apply(&a, 1);
