@@ -345,7 +345,7 @@ static enum rc open_parts(struct service *s, struct err *e)
     if (*c->model_dir) TRY(model_open(&s->model, c->model_dir, e));
     TRY(store_open(&s->store, &store, e));
     TRY(seed(s, e));
-    s->snapshots = snapshot_call_new(s->workers);
+    s->snapshots = snapshot_call_new(s->workers, &s->stop);
     TRY(metrics_new(&s->metrics, s->workers, e));
     count_rebuilds(s);
     metrics_set_budget(s->metrics, s->budget_bytes);

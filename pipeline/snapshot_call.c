@@ -11,7 +11,7 @@
 #include "hash.h"
 #include "log.h"
 
-enum { VIEWS_MAX = 4096 };
+enum { VIEWS_MAX = 4096, WAIT_STEP_MS = 50 };
 
 struct snapshot_call {
     pthread_mutex_t mutex;
@@ -21,14 +21,17 @@ struct snapshot_call {
     struct store_view *views[VIEWS_MAX];
     uint32_t view_count;
     uint32_t workers;
+    const atomic_bool *stop;
     _Atomic uint32_t *answers; /* (workers) the last call answered */
 };
 
-struct snapshot_call *snapshot_call_new(uint32_t workers)
+struct snapshot_call *snapshot_call_new(uint32_t workers,
+                                        const atomic_bool *stop)
 {
     struct snapshot_call *c = calloc(1, sizeof *c);
     assert(c);
     c->workers = workers;
+    c->stop = stop;
     c->answers = calloc(workers, sizeof *c->answers);
     assert(c->answers);
     (void)pthread_mutex_init(&c->mutex, NULL);
@@ -90,23 +93,40 @@ static bool all_answered(const struct snapshot_call *c)
     return true;
 }
 
-static enum rc gather(struct snapshot_call *c, int64_t wait_ms, struct err *e)
+static enum rc stopping(struct err *e)
+{
+    return ERR(e, RC_AGAIN,
+               "snapshot: the process stops; take it from there "
+               "once it has");
+}
+
+/* With the mutex held. */
+static void wait_step(struct snapshot_call *c)
 {
     struct timespec until;
-    bool all;
     (void)clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += WAIT_STEP_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    (void)pthread_cond_timedwait(&c->answered, &c->mutex, &until);
+}
+
+static enum rc gather(struct snapshot_call *c, int64_t wait_ms, struct err *e)
+{
+    int64_t until_ms = store_now_ms() + wait_ms;
+    bool all;
     (void)pthread_mutex_lock(&c->mutex);
     c->open = true;
     (void)atomic_fetch_add(&c->asked, 1);
-    while (!(all = all_answered(c)) &&
-           pthread_cond_timedwait(&c->answered, &c->mutex, &until) == 0)
-        ;
+    while (!(all = all_answered(c)) && !atomic_load(c->stop) &&
+           store_now_ms() < until_ms)
+        wait_step(c);
     c->open = false;
     for (uint32_t i = 0; i < c->workers; i++) /* those need not any more */
         atomic_store(&c->answers[i], atomic_load(&c->asked));
     (void)pthread_mutex_unlock(&c->mutex);
     if (all) return RC_OK;
+    if (atomic_load(c->stop)) return stopping(e);
     return ERR(e, RC_AGAIN,
                "snapshot: a worker did not come to a commit in %lld ms: it "
                "folds, or waits for the cluster (see /readyz); try later",
@@ -114,6 +134,7 @@ static enum rc gather(struct snapshot_call *c, int64_t wait_ms, struct err *e)
 }
 
 struct putting {
+    const struct snapshot_call *call;
     struct snapshot_writer *writer;
     int32_t partition;
 };
@@ -122,10 +143,12 @@ static enum rc put_row(void *user, struct slice key, struct slice row,
                        struct err *e)
 {
     const struct putting *p = user;
+    if (atomic_load(p->call->stop)) return stopping(e);
     return snapshot_put(p->writer, p->partition, key, row, e);
 }
 
-static enum rc write_view(struct snapshot_writer *w, const struct store_view *v,
+static enum rc write_view(const struct snapshot_call *c,
+                          struct snapshot_writer *w, const struct store_view *v,
                           struct err *e)
 {
     const struct family_meta *m = store_view_meta(v);
@@ -137,7 +160,7 @@ static enum rc write_view(struct snapshot_writer *w, const struct store_view *v,
         .seen_offset = m->seen_offset,
         .seen_hash = m->seen_hash,
     };
-    struct putting p = {.writer = w, .partition = part.partition};
+    struct putting p = {.call = c, .writer = w, .partition = part.partition};
     TRY(snapshot_begin(w, &part, e));
     return store_view_each(v, put_row, &p, e);
 }
@@ -159,7 +182,7 @@ static enum rc write_views(struct snapshot_call *c, const char *dir,
                        m->cluster_id);
         (void)snprintf(info.shape, sizeof info.shape, "%s", m->shape);
         info.partitions = m->partitions;
-        rc = write_view(w, c->views[i], e);
+        rc = write_view(c, w, c->views[i], e);
     }
     if (rc == RC_OK) return snapshot_finish(w, &info, e);
     snapshot_abandon(w);

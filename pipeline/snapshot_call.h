@@ -9,6 +9,8 @@
 #ifndef MILLRACE_SNAPSHOT_CALL_H
 #define MILLRACE_SNAPSHOT_CALL_H
 
+#include <stdatomic.h>
+
 #include <jansson.h>
 
 #include "config.h"
@@ -18,7 +20,9 @@
 #include "store.h"
 
 struct snapshot_call;
-struct snapshot_call *snapshot_call_new(uint32_t workers);
+/* stop: once it is true nothing is waited for and nothing more is written. */
+struct snapshot_call *snapshot_call_new(uint32_t workers,
+                                        const atomic_bool *stop);
 void snapshot_call_free(struct snapshot_call *c);
 
 /* A worker has not answered yet. */
@@ -28,7 +32,8 @@ void snapshot_call_add(void *user, struct store_view *v);
 void snapshot_call_answer(struct snapshot_call *c, uint32_t worker);
 
 /* Asks, waits for all and writes. RC_AGAIN: a worker did not answer in time,
- * since it folds or waits for the cluster; nothing is left. */
+ * since it folds or waits for the cluster, or the process stops; nothing is
+ * left. */
 enum rc snapshot_call_make(struct snapshot_call *c, const char *dir,
                            const struct snapshot_info *about, int64_t wait_ms,
                            struct err *e) MUST_USE;

@@ -20,7 +20,7 @@
 #include "shapes.h"
 #include "state_inside.h"
 
-enum { TABLE_SIZE_FIRST = 1 << 12 };
+enum { TABLE_SIZE_FIRST = 1 << 12, ROW_BYTES_LEAST = 512 };
 
 int64_t state_clock_ms(void)
 {
@@ -45,6 +45,10 @@ enum rc state_new(struct state **out, struct store *store,
     shapes_describe(&st->options.history, &st->options.windows, st->shape,
                     sizeof st->shape);
     st->table_size = TABLE_SIZE_FIRST;
+    /* With a store no more rows than that are in memory at once, so it never
+     * grows while events wait. */
+    while (store && st->table_size < o->cache_bytes / ROW_BYTES_LEAST)
+        st->table_size *= 2;
     st->table = calloc(st->table_size, sizeof(struct user_state *));
     if (store) st->writes = store_writes_new();
     /* A quarter more: blocks of several sizes leave gaps between them. */

@@ -5,6 +5,7 @@
  * the same offset must hold the same rows; a store and a fold in memory that
  * begin with one must end as a fold of the whole log does. Every file is cut
  * and flipped. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -33,7 +34,6 @@ static void path_in(void **state, const char *name, char out[400])
     (void)snprintf(out, 400, "%s/%s", (char *)*state, name);
 }
 
-/* What answers a call: the worker's part of it. */
 static void add_view(void *user, struct store_view *v)
 {
     struct store_view **to = user;
@@ -166,6 +166,76 @@ static void test_a_folding_partition_waits(void **state)
     assert_true(r.p->next < r.p->committed);
     assert_int_equal(state_views(r.st, add_view, &v, &r.e), RC_AGAIN);
     assert_null(v);
+    rig_fini(&r);
+}
+
+/* --- of a process at work ---------------------------------------------- */
+
+struct asking {
+    struct snapshot_call *call;
+    const char *dir;
+    int64_t wait_ms;
+    enum rc rc;
+    struct err e;
+};
+
+static void *ask(void *user)
+{
+    struct asking *a = user;
+    a->rc = snapshot_call_make(a->call, a->dir, &ABOUT, a->wait_ms, &a->e);
+    return NULL;
+}
+
+/* As worker 0 of the call does at a commit. */
+static void answer(struct rig *r, struct snapshot_call *call)
+{
+    rig_checkpoint_all(r);
+    assert_int_equal(state_views(r->st, snapshot_call_add, call, &r->e), RC_OK);
+    snapshot_call_answer(call, 0);
+}
+
+static void test_a_call(void **state)
+{
+    char dir[400];
+    atomic_bool stop = false;
+    struct asking a = {.dir = dir, .wait_ms = 20000};
+    struct snapshot *s;
+    struct stat about;
+    struct rig r;
+    pthread_t thread;
+    path_in(state, "snapshot", dir);
+    rig_init(&r, *state);
+    rig_open(&r);
+    rig_run(&r, 300, true);
+    a.call = snapshot_call_new(1, &stop);
+    assert_false(snapshot_call_waits(a.call, 0));
+    assert_int_equal(pthread_create(&thread, NULL, ask, &a), 0);
+    while (!snapshot_call_waits(a.call, 0))
+        (void)usleep(1000);
+    answer(&r, a.call);
+    assert_false(snapshot_call_waits(a.call, 0));
+    rig_run(&r, 600, true); /* events go on while it is written */
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    if (a.rc != RC_OK) fail_msg("%s", a.e.text);
+    s = open_at(&r, dir);
+    assert_int_equal(snapshot_find_part(s, PARTITION)->offset, 300);
+    assert_string_equal(snapshot_info(s)->cluster_id, "cluster-1");
+    snapshot_close(s);
+    /* One that nobody answers leaves nothing, and a late answer neither. */
+    path_in(state, "late", dir);
+    a.wait_ms = 60;
+    (void)ask(&a);
+    assert_int_equal(a.rc, RC_AGAIN);
+    assert_non_null(strstr(a.e.text, "did not come to a commit"));
+    answer(&r, a.call);
+    assert_int_equal(stat(dir, &about), -1);
+    /* A process that is to end does not wait. */
+    a.wait_ms = 20000;
+    stop = true;
+    (void)ask(&a);
+    assert_int_equal(a.rc, RC_AGAIN);
+    assert_non_null(strstr(a.e.text, "stops"));
+    snapshot_call_free(a.call);
     rig_fini(&r);
 }
 
@@ -519,6 +589,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_store_and_memory_agree),
         TEST(test_a_folding_partition_waits),
+        TEST(test_a_call),
         TEST(test_memory_goes_on),
         TEST(test_a_snapshot_of_a_continuation),
         TEST(test_a_store_goes_on),
