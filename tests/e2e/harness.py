@@ -216,8 +216,10 @@ def committed(group, parts):
     """The group's offset by partition, of those that it has. With a consumer
     of its own each time: one that asked before the group had a coordinator
     may keep asking the wrong broker, and the admin client's call crashes
-    then (confluent-kafka 2.16)."""
+    then (confluent-kafka 2.16). What an open transaction holds is not in it,
+    and is not waited for."""
     consumer = Consumer({"bootstrap.servers": SERVERS, "group.id": group,
+                         "isolation.level": "read_uncommitted",
                          "log_level": 0})
     try:
         return {p.partition: p.offset

@@ -145,9 +145,8 @@ class FaultCase(harness.Case):
             "inspect", "store", state_dir or self.options["state.dir"],
             "--json", "--config", config).stdout)
         topic = self.options["input.topic"]
-        done = harness.committed(
-            self.options["group.id"],
-            [TopicPartition(topic, p) for p in range(self.partitions)])
+        parts = [TopicPartition(topic, p) for p in range(self.partitions)]
+        done = harness.committed(self.options["group.id"], parts)
         for family in said["families"]:
             partition = int(family["family"].rsplit("/", 1)[1])
             if family.get("applied", 0) > done.get(partition, 0):
