@@ -176,8 +176,9 @@ class SabotageTest(FaultCase):
 
     @by_hand
     def test_applied_twice(self):
-        self.assert_caught(SOME_ROWS, self.cut, "after_store:20:kill",
-                           after="applied_twice")
+        """Rows must stand at different commits for that."""
+        self.assert_caught(SOME_ROWS, self.cut, "after_store:40:kill",
+                           after="applied_twice", state_checkpoint_rows="2")
 
     @by_hand
     def test_folds_speak(self):
