@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "log.h"
 
@@ -10,6 +11,7 @@ enum {
     MESSAGES_MIN = 1000,
     FETCH_BYTES_MIN = 1 << 20,  /* librdkafka: at least one message's most */
     FETCH_BYTES_MAX = 50 << 20, /* and less than an answer may have */
+    ASK_AGAIN_MS = 100,
 };
 
 static const char *const ROLE_PREFIX[] = {"consumer.", "producer.",

@@ -21,7 +21,7 @@ import checker
 FAULTS_BIN = os.path.join(os.path.dirname(BIN), "millrace_faults")
 WINDOWS = "1d,7d"
 WINDOWS_MS = (86400000, 7 * 86400000)
-READY_S = 60
+READY_S = 120
 # A killed member is not missed for long.
 SESSION = "kafka.consumer.session.timeout.ms=6000"
 # Small batches: a kill finds something half done.

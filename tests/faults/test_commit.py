@@ -70,7 +70,8 @@ class KillTest(FaultCase):
     def test_random_moments(self):
         """kill -9 at moments that nobody chose, the start-up included."""
         kills = scaled(6, 40, 200)
-        config = self.start(scaled(8000, 100000, 100000), **SLICES)
+        config = self.start(scaled(8000, 100000, 100000),
+                            state_checkpoint_age="500ms")
         ready, slowest = [], ""
         for at in range(kills):
             run = FaultRun(self, config, *SMALL)

@@ -5,7 +5,8 @@
  * of its own: a worker with a model of random weights scores a small log from
  * topic to topic. The errors are pushed before its first request. What comes
  * out is counted by event. An event may come twice: this cluster neither keeps
- * the offsets of a transaction nor hides what was aborted.
+ * the offsets of a transaction nor hides what was aborted. Two rows have no
+ * errors, but brokers that are slow, or change places all the time.
  * MILLRACE_FAULTS_SCALE hand or long: each error also three times, and those
  * that pass by themselves for ten seconds. */
 #include <setjmp.h>
@@ -33,6 +34,10 @@ enum {
     EVENTS = 300,
     USERS = 20,
     PARTITIONS = 2,
+    BROKERS = 2,
+    MOVES = 100,
+    MOVE_MS = 100,
+    SLOW_MS = 200,
     CHILDREN = 32,
     LONG_S = 10,
     CASE_S_MAX = 60,
@@ -58,6 +63,7 @@ enum api {
     ADD_OFFSETS_TO_TXN = 25,
     END_TXN = 26,
     TXN_OFFSET_COMMIT = 28,
+    NONE, /* no error is answered: */
     APIS
 };
 
@@ -67,16 +73,28 @@ enum reaction {
     STOPS,   /* RC_STOP, with a text */
 };
 
+/* What else the cluster does meanwhile. */
+enum weather {
+    CALM,
+    SLOW,   /* every answer takes SLOW_MS */
+    MOVING, /* leaders and coordinators go from broker to broker */
+};
+
 struct row {
     enum api api;
     const char *name;
     rd_kafka_resp_err_t error;
     enum reaction reaction;
     bool passes; /* it may pass by itself, so it may also last */
+    enum weather weather;
 };
 #define ROW(api, error, reaction, passes)                                      \
     {                                                                          \
-        api, #error, RD_KAFKA_RESP_ERR_##error, reaction, passes               \
+        api, #error, RD_KAFKA_RESP_ERR_##error, reaction, passes, CALM         \
+    }
+#define WEATHER(kind)                                                          \
+    {                                                                          \
+        NONE, #kind, RD_KAFKA_RESP_ERR_NO_ERROR, GOES_ON, false, kind          \
     }
 
 /* --- one case, in a process of its own ---------------------------------- */
@@ -116,6 +134,37 @@ static void push_errors(const struct trial *t, struct mock_cluster *m)
     arg[0] = (void *)(uintptr_t)t;
     arg[1] = mock_cluster_handle(m);
     (void)pthread_create(&thread, NULL, clear_later, arg);
+}
+
+static void move_all(rd_kafka_mock_cluster_t *m, int32_t broker)
+{
+    for (int32_t p = 0; p < PARTITIONS; p++) {
+        (void)rd_kafka_mock_partition_set_leader(m, "in", p, broker);
+        (void)rd_kafka_mock_partition_set_leader(m, "fraud", p, broker);
+        broker = BROKERS + 1 - broker;
+    }
+    (void)rd_kafka_mock_coordinator_set(m, "group", "table", broker);
+    (void)rd_kafka_mock_coordinator_set(m, "transaction", "table.one", broker);
+}
+
+static void *keep_moving(void *cluster)
+{
+    const struct timespec t = {.tv_nsec = MOVE_MS * 1000000L};
+    for (int i = 0; i < MOVES; i++) {
+        move_all(cluster, 1 + i % BROKERS);
+        (void)nanosleep(&t, NULL);
+    }
+    return NULL;
+}
+
+static void make_weather(enum weather weather, struct mock_cluster *m)
+{
+    rd_kafka_mock_cluster_t *cluster = mock_cluster_handle(m);
+    pthread_t thread;
+    for (int32_t i = 1; weather == SLOW && i <= BROKERS; i++)
+        (void)rd_kafka_mock_broker_set_rtt(cluster, i, SLOW_MS);
+    if (weather == MOVING)
+        (void)pthread_create(&thread, NULL, keep_moving, cluster);
 }
 
 static void produce_log(const struct config *c, const struct spine_log *log)
@@ -217,14 +266,15 @@ static int run_trial(const struct trial *t)
     struct spine_run r;
     struct err e;
     spine_log_make(&log, EVENTS, USERS, 3);
-    expect(mock_cluster_start(&m, 2, &e), &e);
+    expect(mock_cluster_start(&m, BROKERS, &e), &e);
     expect(mock_cluster_topic(m, "in", PARTITIONS, &e), &e);
     expect(mock_cluster_topic(m, "fraud", PARTITIONS, &e), &e);
     (void)snprintf(servers, sizeof servers, "kafka.bootstrap.servers=%s",
                    mock_cluster_servers(m));
     spine_run_open(&r, &log, sets);
     produce_log(r.config, &log);
-    push_errors(t, m);
+    if (t->row->api != NONE) push_errors(t, m);
+    make_weather(t->row->weather, m);
     open_edges(&r, t->row->api != OFFSET_COMMIT);
     r.options.finite = false;
     r.options.topic = "in";
@@ -444,6 +494,8 @@ static const struct row ROWS[] = {
     ROW(END_TXN, INVALID_PRODUCER_EPOCH, GOES_ON, false),
     ROW(END_TXN, INVALID_TXN_STATE, GOES_ON, false),
     ROW(END_TXN, TRANSACTIONAL_ID_AUTHORIZATION_FAILED, STOPS, false),
+    WEATHER(SLOW),
+    WEATHER(MOVING),
 };
 enum { ROW_COUNT = sizeof ROWS / sizeof *ROWS };
 
@@ -485,6 +537,7 @@ TEST(PRODUCE)
 TEST(ADD_OFFSETS_TO_TXN)
 TEST(TXN_OFFSET_COMMIT)
 TEST(END_TXN)
+TEST(NONE)
 
 int main(void)
 {
@@ -505,6 +558,7 @@ int main(void)
         cmocka_unit_test(test_ADD_OFFSETS_TO_TXN),
         cmocka_unit_test(test_TXN_OFFSET_COMMIT),
         cmocka_unit_test(test_END_TXN),
+        cmocka_unit_test(test_NONE),
     };
     return cmocka_run_group_tests(tests, run_all, NULL);
 }
