@@ -59,8 +59,11 @@ class Program:
                         r'LOG\(\w+,\s*"(\w+)"', read(os.path.join(folder, name))))
 
     def has_metric(self, name):
+        """A name, or the beginning that a family of names shares: x_*."""
         base = next((name[:-len(s)] for s in SUFFIXES if name.endswith(s)),
                     name)
+        if name.endswith("_"):
+            return any(other.startswith(name) for other in self.metrics)
         return name in self.metrics or base in self.histograms
 
     def help_of(self, command):
