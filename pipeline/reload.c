@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "admit.h"
 #include "log.h"
 #include "mapping.h"
 #include "model.h"
@@ -175,6 +176,14 @@ static enum rc map_fields(const struct reload *r, struct change *c,
     return RC_OK;
 }
 
+/* Live options must still go with those that were read at start. */
+static enum rc check_admission(const struct change *c, struct err *e)
+{
+    struct admit a;
+    if (admit_init(&a, c->config, c->fields, e) == RC_OK) return RC_OK;
+    return e->rc = RC_SKIP;
+}
+
 static enum rc make_servings(const struct reload *r, struct change *c,
                              struct err *e)
 {
@@ -199,6 +208,7 @@ static enum rc prepare(struct reload *r, struct change *c, struct err *e)
     TRY(compare(r, c, e));
     TRY(open_model(r, c, e));
     TRY(map_fields(r, c, e));
+    TRY(check_admission(c, e));
     return make_servings(r, c, e);
 }
 

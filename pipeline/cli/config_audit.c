@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "admit.h"
 #include "budget.h"
 #include "mapping.h"
 #include "model.h"
@@ -212,6 +213,15 @@ static void check_model(struct audit *a, bool mapped, uint32_t fields)
     model_free(model);
 }
 
+/* Without a schema the roles are not known, and taken to be there. */
+static void check_times(struct audit *a, bool mapped, uint32_t fields)
+{
+    struct admit admit;
+    struct err e;
+    if (admit_init(&admit, a->c, mapped ? fields : UINT32_MAX, &e) != RC_OK)
+        fault(a, property_of(a, OPTION_state_ttl), "%s", e.text);
+}
+
 static void check_memory(struct audit *a)
 {
     struct budget b;
@@ -276,6 +286,7 @@ uint32_t config_audit(const struct config *c, config_fault_fn *report,
     check_folder(&a, OPTION_state_dir);
     check_kafka(&a);
     check_memory(&a);
+    check_times(&a, mapped, fields);
     check_environment(&a);
     check_live(&a);
     return a.faults;

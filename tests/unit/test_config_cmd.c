@@ -96,6 +96,8 @@ static void test_check_finds(void **state)
         {"--set kafka.session.timeout.ms=abc", "librdkafka refuses"},
         {"--set kafka.consumer.fetch.min.bytes=-5", "librdkafka refuses"},
         {"--set kafka.ssl.ca.location=/nowhere/ca", "cannot read /nowhere/ca"},
+        {"--set memory.max=64MiB", "memory.max is 64 MiB"},
+        {"--set state.ttl=12h", "must be longer than time.future.max"},
         {"--config /nowhere.conf", "/nowhere.conf"},
         {"--config " SOURCE_DIR "/config/handbook.conf --set role.item=shop",
          "no field 'shop'"},

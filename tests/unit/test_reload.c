@@ -33,6 +33,8 @@ enum {
     CACHE = 4 << 20,
 };
 
+#define TTL   "state.ttl=300d"
+#define AHEAD "time.future.max=200d"
 #define LISTS "output.recommendations.topic=lists"
 #define OFTEN "commit.interval=1ms"
 
@@ -67,7 +69,8 @@ static void ok(enum rc rc, const struct err *e)
 static enum rc read_again(void *user, struct config **out, struct err *e)
 {
     struct live *l = user;
-    const char *sets[] = {LISTS, OFTEN, l->sets[0], l->sets[1], NULL};
+    const char *sets[] = {LISTS,      OFTEN,      TTL, AHEAD,
+                          l->sets[0], l->sets[1], NULL};
     (void)e;
     *out = spine_config(sets);
     return RC_OK;
@@ -84,7 +87,7 @@ static const char *model_set(const char *dir)
 
 static void live_open(struct live *l, size_t context_bytes)
 {
-    const char *sets[] = {model_set(dir_a), LISTS, OFTEN, NULL};
+    const char *sets[] = {model_set(dir_a), LISTS, OFTEN, TTL, AHEAD, NULL};
     struct reload_options o = {.reader = the_log.schema,
                                .stop = &l->stop,
                                .workers = 1,
@@ -459,6 +462,8 @@ static void test_refusals(void **state)
     expect_refusal(&l, "admin.token=s3cret-s3cret-s3cret",
                    "start alone: admin.token;");
     expect_refusal(&l, "model.dir=/nowhere", "/nowhere");
+    /* It would expire users by one event. */
+    expect_refusal(&l, "time.future.max=400d", "state.ttl: must be longer");
     l.sets[0] = "recommend.when=never";
     expect_refusal(&l, "batch.events.max=17", "batch.events.max;");
     l.sets[0] = model_set(dir_b);
@@ -468,7 +473,7 @@ static void test_refusals(void **state)
     assert_int_equal(rename("/tmp/millrace-reload-away", text), 0);
     spine_run_to_end(&l.run);
     assert_int_equal(check_outputs(&l), 0);
-    assert_true(total(&l, "millrace_reload_failures_total") == 6);
+    assert_true(total(&l, "millrace_reload_failures_total") == 7);
     assert_true(total(&l, "millrace_reloads_total") == 0);
     live_close(&l);
 }
