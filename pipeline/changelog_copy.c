@@ -48,8 +48,8 @@ enum rc changelog_copy_take(struct changelog_copy *c,
     case CHANGELOG_GONE:
         if (r->user.len > 0)
             store_writes_forget(c->writes, c->family, r->user, c->meta.applied);
-        else
-            c->marked = false;
+        else /* a reset: what is here says nothing any more */
+            c->marked = false, c->meta.checkpoint = 0;
         break;
     case CHANGELOG_MARKER:
         c->marker = r->marker;

@@ -17,6 +17,7 @@
 #include "sink_kafka.h"
 #include "snapshot_call.h"
 #include "source_kafka.h"
+#include "standby.h"
 #include "store.h"
 #include "worker.h"
 
@@ -55,8 +56,9 @@ struct service {
     struct store *store;
     struct metrics *metrics;
     struct snapshot_call *snapshots;
-    struct admin *admin; /* NULL: admin.listen is empty */
-    struct seat *seats;  /* (workers) */
+    struct admin *admin;     /* NULL: admin.listen is empty */
+    struct seat *seats;      /* (workers) */
+    struct standby *standby; /* NULL: none */
     uint32_t workers;
     uint64_t budget_bytes;
     atomic_bool stop;
@@ -83,6 +85,7 @@ static enum rc open_source(struct seat *at, const char *id, struct err *e)
         .topic_count = 1,
         .group = c->group_id,
         .instance = c->group_static ? id : NULL,
+        .client = id,
         .events_max = c->batch_events_max,
         .metrics = metrics_worker(at->service->metrics, at->index),
     };
@@ -212,6 +215,8 @@ static enum rc check_config(const struct config *c, struct err *e)
     TRY(need(c->state_dir, "state.dir", e));
     if (*c->output_fraud_topic || *c->output_recommendations_topic)
         TRY(need(c->model_dir, "model.dir", e));
+    if (c->standby_replicas > 0)
+        TRY(need(c->changelog_topic, "changelog.topic", e));
     return RC_OK;
 }
 
@@ -379,8 +384,17 @@ enum rc service_open(struct service **out, const struct config *c,
     return RC_OK;
 }
 
+static enum rc start_standby(struct service *s, struct err *e)
+{
+    const struct standby_options o = {
+        .config = s->config, .store = s->store, .metrics = s->metrics};
+    if (s->config->standby_replicas == 0) return RC_OK;
+    return standby_start(&s->standby, &o, e);
+}
+
 enum rc service_start(struct service *s, struct err *e)
 {
+    TRY(start_standby(s, e));
     for (uint32_t i = 0; i < s->workers; i++) {
         struct seat *at = &s->seats[i];
         at->service = s;
@@ -448,6 +462,7 @@ void service_close(struct service *s)
     for (uint32_t i = 0; s->seats && i < s->workers; i++)
         assert(!s->seats[i].started);
     if (s->admin) admin_stop(s->admin); /* its actions use all the rest */
+    standby_stop(s->standby);
     free(s->seats);
     reload_free(s->reload);
     if (!s->reload && s->model) model_free(s->model);

@@ -29,6 +29,7 @@ struct range_part {
 struct kafka_source {
     struct source base;
     const struct config *config;
+    const char *client; /* lent until it is open */
     rd_kafka_t *rk;
     bool range;       /* finite: no group, no rebalances */
     bool cooperative; /* known at the first rebalance */
@@ -708,6 +709,9 @@ static enum rc open_client(struct kafka_source *k, const struct config *c,
     rc = set_own(conf, "group.id", group, e);
     if (rc == RC_OK && instance)
         rc = set_own(conf, "group.instance.id", instance, e);
+    if (rc == RC_OK && k->client &&
+        !kafka_property(c, KAFKA_CONSUMER, "client.id"))
+        rc = set_own(conf, "client.id", k->client, e);
     if (rc == RC_OK) rc = set_own(conf, "auto.offset.reset", "error", e);
     if (rc == RC_OK && !k->range) rc = choose_assignment(conf, c, e);
     if (rc == RC_OK && k->range)
@@ -786,6 +790,7 @@ enum rc source_kafka_open(struct source **out,
     rc = take_memory(k, o->events_max, false, e);
     for (uint32_t i = 0; rc == RC_OK && i < o->topic_count; i++)
         rc = add_topic(k, o->topics[i], e);
+    k->client = o->client;
     if (rc == RC_OK) rc = open_client(k, o->config, o->group, o->instance, e);
     if (rc == RC_OK) rc = subscribe(k, e);
     if (rc != RC_OK) {

@@ -40,6 +40,7 @@ struct source_kafka_options {
     const char *group;
     const char *instance; /* group.instance.id: unique in the group and kept
                              over restarts; NULL: a dynamic member */
+    const char *client;   /* client.id, unless it is configured; NULL: none */
     uint32_t events_max;  /* of the batches it fills */
     struct worker_metrics *metrics; /* for lag and cut headers; NULL: none */
 };

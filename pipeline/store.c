@@ -443,11 +443,13 @@ static struct family *wait_released(struct store *s, const char *name,
     until.tv_sec += ACQUIRE_WAIT_MS / 1000;
     *busy = false;
     while ((f = family_find(s, name)) != NULL &&
-           (f->held || (f->condemned && f->lent > 0)))
+           (f->held || (f->condemned && f->lent > 0))) {
+        f->wanted = true;
         if (pthread_cond_timedwait(&s->released, &s->mutex, &until) != 0) {
             *busy = true;
             return NULL;
         }
+    }
     return f;
 }
 
@@ -506,9 +508,18 @@ void store_release(struct store *s, struct family *f)
 {
     (void)pthread_mutex_lock(&s->mutex);
     assert(f->held);
-    f->held = false;
+    f->held = f->wanted = false;
     (void)pthread_cond_broadcast(&s->released);
     (void)pthread_mutex_unlock(&s->mutex);
+}
+
+bool store_wanted(struct store *s, const struct family *f)
+{
+    bool wanted;
+    (void)pthread_mutex_lock(&s->mutex);
+    wanted = f->wanted;
+    (void)pthread_mutex_unlock(&s->mutex);
+    return wanted;
 }
 
 enum rc store_drop(struct store *s, const char *name, struct err *e)

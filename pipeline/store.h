@@ -67,6 +67,8 @@ enum rc store_acquire(struct store *s, const char *name, struct family **out,
                       struct family_meta *meta, bool *found,
                       struct err *e) MUST_USE;
 void store_release(struct store *s, struct family *f);
+/* Somebody waits for a family that is held. */
+bool store_wanted(struct store *s, const struct family *f);
 /* Its owner found it damaged, and lets it go. */
 void store_condemn(struct store *s, struct family *f, const char *why);
 enum rc store_put_meta(struct store *s, struct family *f,

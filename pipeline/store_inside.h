@@ -27,6 +27,7 @@ struct family {
     char *name;
     rocksdb_column_family_handle_t *handle;
     bool held;
+    bool wanted;    /* by somebody who waits for its release */
     bool condemned; /* damaged: its next owner finds it empty */
     uint32_t lent;  /* to threads that read or compact it: it stays */
     struct family *next;

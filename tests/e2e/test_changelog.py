@@ -4,6 +4,7 @@ hosts" and "On assignment")."""
 
 import json
 import shutil
+import time
 import unittest
 
 from confluent_kafka import Consumer, TopicPartition
@@ -101,6 +102,35 @@ class ChangelogTest(harness.Case):
 
     def test_hosts_come_and_go_cooperative_static(self):
         self.come_and_go("group.assignment=cooperative")
+
+    def test_a_standby_takes_over(self):
+        """Copies are there before they are needed: who takes over reads no
+        changelog, or its last rows."""
+        config = self.start(EVENTS // 3)
+        sets = ("kafka.consumer.session.timeout.ms=6000", "standby.replicas=1")
+        first = Run(self, config, *sets)
+        first.wait_ready()
+        second = Run(self, config, f"state.dir={self.path('state2')}", *sets)
+        second.wait(lambda: second.metric("millrace_partitions") == 2,
+                    "sharing the partitions")
+        second.wait(lambda: second.text().count("follows from") >= 2,
+                    "following")
+        self.generate(config, EVENTS // 3, seed=2)
+        self.drain(second)
+        rows = second.metric("millrace_standby_rows_total")
+        self.assertGreater(rows, 0)
+        time.sleep(3)  # the last slice, and its way
+        restored = second.metric("millrace_restore_rows_total")
+        first.kill()
+        second.wait(lambda: second.metric("millrace_partitions") == 4,
+                    "taking all of them")
+        second.wait_ready()
+        self.assertIn("a worker takes it", second.text())
+        self.assertEqual(second.metric("millrace_restore_rows_total"), restored)
+        self.generate(config, EVENTS // 3, seed=3)
+        self.drain(second)
+        second.stop()
+        self.check(config)
 
     def test_reset_takes_the_changelog_with_it(self):
         """What reset leaves is a start from nothing, on any host."""
