@@ -122,8 +122,12 @@ static void assign_kafka(struct loader *l, const char *key, const char *value,
 
 static void unknown(struct loader *l, const char *key, const char *origin)
 {
+    static const char LETTERS[] = "abcdefghijklmnopqrstuvwxyz0123456789._-";
     const struct config_option *near = config_nearest(key);
-    if (near)
+    /* Not a name at all: perhaps a line of a private key, with its '='. */
+    if (strspn(key, LETTERS) != strlen(key))
+        fault(l, "%s: what stands before '=' is no option's name", origin);
+    else if (near)
         fault(l, "%s: no option '%s'; did you mean '%s'?", origin, key,
               near->key);
     else
@@ -217,8 +221,8 @@ static void load_line(struct loader *l, struct seen *seen, char *text,
 
     (void)snprintf(origin, sizeof origin, "%s:%u", path, line);
     if (!equals) {
-        fault(l, "%s: '%.60s' is not 'key = value'; comments begin with #",
-              origin, text);
+        /* Not quoted: it may be the second line of a key. */
+        fault(l, "%s: not 'key = value'; comments begin with #", origin);
         return;
     }
     *equals = 0;
@@ -272,7 +276,8 @@ static void load_file_in_folder(struct loader *l, const char *path)
 /* What ops/kafka reads; librdkafka has no properties of these names. */
 static bool is_for_ops(const char *entry)
 {
-    static const char *const NAMES[] = {"PORT=", "DIR=", "VERSION=", "HEAP="};
+    static const char *const NAMES[] = {
+        "PORT=", "DIR=", "VERSION=", "HEAP=", "TLS="};
     for (size_t i = 0; i < sizeof NAMES / sizeof NAMES[0]; i++)
         if (strncmp(entry + sizeof ENV_KAFKA - 1, NAMES[i], strlen(NAMES[i])) ==
             0)
@@ -316,7 +321,7 @@ static void load_set(struct loader *l, const char *text)
     const char *equals = strchr(text, '=');
     char *key, *value;
     if (!equals) {
-        fault(l, "--set %s: give --set key=value", text);
+        fault(l, "--set: no '=' in it; give --set key=value");
         return;
     }
     key = config_keep(text, (size_t)(equals - text));

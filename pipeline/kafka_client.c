@@ -83,6 +83,17 @@ static enum rc set(rd_kafka_conf_t *conf, const char *key, const char *value,
     return RC_OK;
 }
 
+/* librdkafka quotes values that it refuses. */
+static enum rc set_property(rd_kafka_conf_t *conf, const char *key,
+                            const struct property *p, struct err *e)
+{
+    enum rc rc = set(conf, key, p->value, p->origin, e);
+    if (rc != RC_OK && p->secret && *p->value && strstr(e->text, p->value))
+        return ERR(e, rc, "%s: kafka property %s: its value is refused",
+                   p->origin, key);
+    return rc;
+}
+
 static enum rc set_all(rd_kafka_conf_t *conf, const struct kafka_setting *list,
                        struct err *e)
 {
@@ -139,7 +150,7 @@ static enum rc set_configured(rd_kafka_conf_t *conf, const struct config *c,
             const struct property *p = &c->kafka[i];
             const char *key = role_key(p, role);
             if (key && (key != p->key) == (special == 1))
-                TRY(set(conf, key, p->value, p->origin, e));
+                TRY(set_property(conf, key, p, e));
         }
     return RC_OK;
 }

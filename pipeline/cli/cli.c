@@ -11,7 +11,7 @@
 #include "iso_time.h"
 #include "log.h"
 
-enum { FIRST_OWN = 256, HELP_COLUMN = 26 };
+enum { FIRST_OWN = 256, HELP_COLUMN = 26, SECRET_KEY_BYTES = 128 };
 
 /* ------------------------------------------------------- command lines */
 
@@ -188,6 +188,22 @@ int cli_parse(struct cli *cli, const struct cli_usage *u, int argc, char **argv)
     return CLI_GO;
 }
 
+/* The command line is there for all users of this host to read. */
+static void warn_of_secrets(const struct cli *cli)
+{
+    for (uint32_t i = 0; i < cli->sets.count; i++) {
+        const char *set = cli->sets.at[i], *equals = strchr(set, '=');
+        char key[SECRET_KEY_BYTES];
+        if (!equals || !equals[1] || strstr(equals, "${")) continue;
+        (void)snprintf(key, sizeof key, "%.*s", (int)(equals - set), set);
+        if (config_is_secret(key))
+            LOG(WARN, "SECRETARG",
+                "--set %s: every user of this host can read it; give "
+                "${file:PATH} or ${env:NAME}",
+                key);
+    }
+}
+
 struct config *cli_config(const struct cli *cli)
 {
     struct config *c;
@@ -195,6 +211,7 @@ struct config *cli_config(const struct cli *cli)
     if (config_load(&c, cli->config_path, cli->sets.at, cli->sets.count, &e) ==
         RC_OK) {
         log_set_level((enum log_level)c->log_level);
+        warn_of_secrets(cli);
         return c;
     }
     (void)cli_fail(cli, EXIT_CONFIG, &e);

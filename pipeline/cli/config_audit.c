@@ -13,7 +13,11 @@
 #include "model.h"
 #include "shapes.h"
 
-enum { ENV_NAME_BYTES = 160, KAFKA_TEXT_BYTES = 512 };
+enum {
+    ENV_NAME_BYTES = 160,
+    KAFKA_TEXT_BYTES = 512,
+    SCRAM_MENDED = 0x020601ff, /* the version as librdkafka counts it */
+};
 
 struct audit {
     const struct config *c;
@@ -147,7 +151,7 @@ static bool names_a_file(const char *key)
 static void check_kafka(struct audit *a)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
-    bool servers = false;
+    bool servers = false, scram = false;
     for (uint32_t i = 0; i < a->c->kafka_count; i++) {
         const struct property *p = &a->c->kafka[i];
         const char *key = without_side(p->key);
@@ -157,6 +161,8 @@ static void check_kafka(struct audit *a)
         (void)snprintf(name, sizeof name, "kafka.%s", p->key);
         full.key = name;
         servers = servers || strcmp(key, "bootstrap.servers") == 0;
+        scram = scram || (strncmp(key, "sasl.mechanism", 14) == 0 &&
+                          strncmp(p->value, "SCRAM", 5) == 0);
         if (rd_kafka_conf_set(conf, key, p->value, text, sizeof text) !=
             RD_KAFKA_CONF_OK)
             fault(a, &full, "librdkafka refuses it: %s", text);
@@ -165,6 +171,9 @@ static void check_kafka(struct audit *a)
             fault(a, &full, "cannot read %s: %s", p->value, strerror(errno));
     }
     rd_kafka_conf_destroy(conf);
+    if (scram && rd_kafka_version() < SCRAM_MENDED)
+        note(a, "kafka.sasl.mechanisms: this librdkafka is older than 2.6.1; "
+                "its SCRAM is refused by Kafka 4.0 and later");
     if (!servers)
         note(a, "kafka.bootstrap.servers is not set: files can be replayed, "
                 "topics not be reached");

@@ -2,6 +2,9 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -106,6 +109,17 @@ static enum rc read_again(void *user, struct config **out, struct err *e)
     return config_load(out, cli->config_path, cli->sets.at, cli->sets.count, e);
 }
 
+/* A core file, or a debugger of the same user, would show the passwords that
+ * librdkafka, libcurl and this program hold. */
+static void close_memory(const struct config *c)
+{
+    const struct rlimit none = {0, 0};
+    if (c->core_dumps) return;
+    if (prctl(PR_SET_DUMPABLE, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0)
+        LOG(WARN, "DUMPABLE", "a crash may leave a core file: %s",
+            strerror(errno));
+}
+
 static int run(struct cli *cli, const struct config *c)
 {
     const struct service_reread reread = {read_again, cli};
@@ -144,6 +158,7 @@ int command_run(int argc, char **argv)
                             cli.args[0]);
     c = cli_config(&cli);
     if (!c) return EXIT_CONFIG;
+    close_memory(c);
     status = run(&cli, c);
     config_free(c);
     return status;

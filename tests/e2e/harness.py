@@ -22,6 +22,9 @@ BIN = os.environ.get("MILLRACE_BIN", f"{TOP}/.build/release/millrace")
 MAKE_MODEL = os.path.join(os.path.dirname(BIN), "random_model_dir")
 PORT = int(os.environ.get("MILLRACE_KAFKA_PORT", "19292"))
 SERVERS = f"127.0.0.1:{PORT}"
+TLS_SERVERS = f"127.0.0.1:{PORT + 2}"
+TLS_DIR = os.path.join(os.environ.get("MILLRACE_KAFKA_DIR",
+                                      f"{TOP}/.kafka/{PORT}"), "tls")
 PARTITIONS = 4
 DRAIN_S = 60
 
@@ -40,7 +43,8 @@ ROLES = {
 def broker_up():
     subprocess.run([f"{TOP}/ops/kafka", "up"], check=True,
                    stdout=subprocess.DEVNULL,
-                   env={**os.environ, "MILLRACE_KAFKA_PORT": str(PORT)})
+                   env={**os.environ, "MILLRACE_KAFKA_PORT": str(PORT),
+                        "MILLRACE_KAFKA_TLS": "1"})
 
 
 def broker_down():

@@ -218,7 +218,7 @@ static void test_all_faults(void **state)
     assert_non_null(strstr(f.text[0], "batch.events.max"));
     assert_non_null(strstr(f.text[1], "did you mean 'windows'"));
     assert_non_null(strstr(f.text[2], "MILLRACE_WORKERS: workers: 'many'"));
-    assert_non_null(strstr(f.text[3], "--set nonsense"));
+    assert_non_null(strstr(f.text[3], "--set: no '='"));
     assert_non_null(strstr(f.text[4], "1 to 10000"));
 
     assert_int_equal(config_load(&c, path, SETS, 2, &e), RC_STOP);
@@ -311,6 +311,32 @@ static void test_paths(void **state)
     config_free(c);
 }
 
+static void ignore(void *user, const char *text)
+{
+    char *all = user;
+    (void)strncat(all, text, 2000 - strlen(all));
+}
+
+/* A private key pasted over several lines, a --set gone wrong, a value that is
+ * refused: none is quoted. */
+static void test_faults_quote_no_secrets(void **state)
+{
+    static const char *const SETS[] = {"kafka.sasl.password:hunter2"};
+    char said[2048] = "";
+    struct config *c;
+    (void)state;
+    (void)write_file("kafka.ssl.key.pem = -----BEGIN PRIVATE KEY-----\n"
+                     "MIIEvQhunter2IBADANBgkqhkiG9w0BAQE\n"
+                     "FAASChunter2BKcwggSjAgEAAoIBAQ==\n"
+                     "admin.token = hunter2\n");
+    assert_int_equal(config_check(&c, path, SETS, 1, ignore, said), 4);
+    config_free(c);
+    assert_null(strstr(said, "hunter2"));
+    assert_non_null(strstr(said, "test.conf:2: not 'key = value'"));
+    assert_non_null(strstr(said, "test.conf:3: what stands before"));
+    assert_non_null(strstr(said, "--set"));
+}
+
 static void test_secret_keys(void **state)
 {
     (void)state;
@@ -373,6 +399,7 @@ int main(void)
         cmocka_unit_test(test_files_that_are_none),
         cmocka_unit_test(test_references),
         cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_faults_quote_no_secrets),
         cmocka_unit_test(test_secret_keys),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
