@@ -2,9 +2,9 @@
 """What ops/ tells an operator exists in the program.
 
 Goal: an alert, a panel or a runbook never names a metric, a label, an option,
-a log code, a command or a page that is not there. Method: the program itself
-is asked (config docs, config explain, --help), log codes are looked for in
-the sources, and everything in ops/ that looks like one of those is compared.
+a log code, a command or a page that is not there, and the README no test.
+Method: the program itself is asked (config docs, --help), log codes are looked
+for in the sources, and everything in ops/ that looks like one is compared.
 The shape of alerts and panels is checked where a mistake would be silent.
 
 usage: operations_oracle.py MILLRACE SOURCE_DIR
@@ -35,6 +35,14 @@ def run(*words):
                           stderr=subprocess.STDOUT, text=True, check=False)
 
 
+def files(*under):
+    """Of a folder and those below it, by their ending."""
+    *parts, ending = under
+    return sorted(os.path.join(folder, name)
+                  for folder, _, names in os.walk(os.path.join(*parts))
+                  for name in names if name.endswith(ending))
+
+
 class Program:
     """What the program says of itself."""
 
@@ -51,12 +59,17 @@ class Program:
             self.labels |= {f'{key}="{name}"'
                             for name in re.findall(r"`(\w+)`", at)}
         self.keys = {label.split("=")[0] for label in self.labels}
-        self.codes, self.help = set(), {}
-        for folder, _, names in os.walk(os.path.join(source, "pipeline")):
-            for name in names:
-                if name.endswith(".c"):
-                    self.codes |= set(re.findall(
-                        r'LOG\(\w+,\s*"(\w+)"', read(os.path.join(folder, name))))
+        code = "".join(read(path) for path in files(source, "pipeline", ".c")
+                       + files(source, "pipeline", ".h"))
+        self.codes = set(re.findall(r'LOG\w*\(\w+,\s*"(\w+)"', code))
+        self.headers = set(re.findall(r'"(millrace\.[\w.]+)"', code))
+        self.tests, self.help = set(), {}
+        for path in (files(source, "tests", ".c") +
+                     files(source, "tests", ".py")):
+            self.tests.add(os.path.splitext(os.path.basename(path))[0])
+            if path.endswith(".py"):
+                self.tests |= set(re.findall(r"^class (\w+Test)\b", read(path),
+                                             re.M))
 
     def has_metric(self, name):
         """A name, or the beginning that a family of names shares: x_*."""
@@ -99,11 +112,12 @@ def check_commands(program, path, text):
 
 
 def check_words(program, path, text):
-    """Options as `a.b`, log codes as `ABCD`."""
+    """Options and headers as `a.b`, log codes as `ABCD`, tests by name."""
     for word in sorted(set(re.findall(r"`([^`\n]+)`", text))):
         key = re.split(r"[ =]", word)[0]
         if re.fullmatch(r"[a-z]+(\.[a-z]+)+", key):
-            if key.startswith("kafka.") or key in program.options:
+            if (key.startswith("kafka.") or key in program.options
+                    or key in program.headers):
                 continue
             if not os.path.splitext(key)[1] in (".md", ".yml", ".json", ".def",
                                                 ".conf", ".avro", ".avsc"):
@@ -111,6 +125,9 @@ def check_words(program, path, text):
         elif (re.fullmatch(r"[A-Z]{4,}", word) and word not in LEVELS
               and word not in program.codes):
             fault(path, f"no log code {word}")
+        elif (re.fullmatch(r"test_\w+|[A-Z]\w+Test", word)
+              and word not in program.tests):
+            fault(path, f"no test {word}")
 
 
 def check_links(path, text):
@@ -169,8 +186,7 @@ def main():
     millrace, source = sys.argv[1:]
     program = Program(millrace, source)
     ops = os.path.join(source, "ops")
-    pages = [os.path.join(folder, name) for folder, _, names in os.walk(ops)
-             for name in names if name.endswith((".md", ".yml", ".json"))]
+    pages = sum((files(ops, end) for end in (".md", ".yml", ".json")), [])
     pages.append(os.path.join(source, "README.md"))
     assert len(program.metrics) > 20 and len(program.codes) > 10
     for path in sorted(pages):
