@@ -223,6 +223,7 @@ static enum rc open_or_begin(struct store *s, struct err *e)
 }
 
 static enum rc sweep(struct store *s, bool opening, struct err *e);
+static enum rc family_remove(struct store *s, struct family *f, struct err *e);
 
 /* *again: it turned out to be damaged, and may be opened once more. */
 static enum rc open_once(struct store **out, const struct store_options *o,
@@ -267,10 +268,23 @@ enum rc store_open(struct store **out, const struct store_options *o,
     return rc;
 }
 
+/* So that the next process does not meet what this one has found. */
+static void drop_condemned(struct store *s)
+{
+    struct family *f = s->families, *next;
+    for (; f; f = next) {
+        struct err e;
+        next = f->next;
+        if (f->condemned && family_remove(s, f, &e) != RC_OK)
+            LOG(ERROR, "STATE", "%s", e.text);
+    }
+}
+
 void store_close(struct store *s)
 {
     if (!s) return;
     eraser_stop(s);
+    drop_condemned(s);
     while (s->families) {
         struct family *f = s->families;
         assert(!f->held && f->lent == 0);

@@ -23,8 +23,11 @@ class CrashTest(harness.Case):
                      "scoring")
             time.sleep(moments.uniform(0, 0.15))
             run.kill()
+            self.assertNotIn("STATEDAMAGED", run.text())
         run = Run(self, config)
         run.wait_drained(self.options["input.topic"], self.options["group.id"])
+        # What a dying process leaves is whole: none is taken for damage.
+        self.assertEqual(run.metric("millrace_state_rebuilds_total"), 0)
         run.stop()
         return config
 

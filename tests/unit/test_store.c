@@ -6,12 +6,14 @@
  * the state after a fold compared with one that was never touched. */
 #include <dirent.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -26,6 +28,7 @@
 /* Puts a row into the store as only a bug or a bad disk would. */
 static void plant(struct rig *r, const char *user, struct slice row)
 {
+    static struct family_meta before; /* of one that was dropped since */
     struct family *f;
     struct family_meta meta;
     struct store_writes *w = store_writes_new();
@@ -35,7 +38,10 @@ static void plant(struct rig *r, const char *user, struct slice row)
     assert_int_equal(
         store_acquire(r->store, "users/events/3", &f, &meta, &found, &r->e),
         RC_OK);
-    assert_true(found);
+    if (found)
+        before = meta;
+    else
+        meta = before;
     store_writes_row(w, f, slice_str(user), row);
     assert_int_equal(store_write(r->store, w, f, &meta, &r->e), RC_OK);
     store_writes_free(w);
@@ -173,7 +179,6 @@ static void do_harm(const char *path, enum harm harm, long at)
     assert_int_equal(fclose(file), 0);
 }
 
-
 /* Harms one file of a copy, as the fold goes on. */
 static void harm_copy(const char *dir, const char *copy, const char *file,
                       enum harm harm, long at, const struct rig *before)
@@ -231,6 +236,85 @@ static void test_damaged_files(void **state)
         }
     }
     (void)closedir(dir);
+    rig_fini(&r);
+}
+
+static uint32_t count_logs(const char *dir)
+{
+    char command[400];
+    uint32_t count = 0;
+    FILE *out;
+    (void)snprintf(command, sizeof command,
+                   "find '%s/rocksdb' -name '*.log' -size +0 | wc -l", dir);
+    out = popen(command, "r");
+    assert_non_null(out);
+    assert_int_equal(fscanf(out, "%u", &count), 1);
+    (void)pclose(out);
+    return count;
+}
+
+/* The child's part: writes until it is killed. Small buffers and a family
+ * that is seldom written keep several logs. */
+static int write_for_ever(const char *dir)
+{
+    struct store_options o = {.dir = dir, .memory_bytes = 4 << 20};
+    struct family *quiet;
+    struct family_meta meta;
+    bool found;
+    struct rig r;
+    rig_init(&r, dir);
+    r.users = 4000;
+    r.jumps = true;
+    r.log.committed = r.log.log_end;
+    if (store_open(&r.store, &o, &r.e) != RC_OK ||
+        rig_open_partition(&r) != RC_OK)
+        return 1;
+    if (store_acquire(r.store, "users/events/7", &quiet, &meta, &found, &r.e) !=
+        RC_OK)
+        return 1;
+    for (meta.applied = 1; r.p->next < r.log.log_end - BATCH; meta.applied++) {
+        if (store_put_meta(r.store, quiet, &meta, &r.e) != RC_OK) return 1;
+        for (int i = 0; i < 100; i++)
+            rig_apply(&r, BATCH);
+        rig_checkpoint_all(&r);
+    }
+    return 1; /* it is killed long before */
+}
+
+static pid_t start_writing(const char *dir)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        (void)execl("/proc/self/exe", "test_store", "write", dir, NULL);
+        _exit(127);
+    }
+    assert_true(child > 0);
+    return child;
+}
+
+/* What a killed process leaves is no damage, however many logs there are. */
+static void test_a_killed_process_leaves_no_damage(void **state)
+{
+    uint32_t most = 0;
+    struct rig r;
+    rig_init(&r, *state);
+    for (unsigned i = 0; i < 3; i++) {
+        pid_t child = start_writing(*state);
+        uint32_t logs;
+        int status;
+        for (int waits = 0; waits < 500 && count_logs(*state) < 2; waits++)
+            (void)usleep(10000);
+        (void)usleep((unsigned)(draw(7, i, 0) % 50000));
+        assert_int_equal(kill(child, SIGKILL), 0);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        logs = count_logs(*state);
+        if (logs > most) most = logs;
+        if (rig_open_store(&r) != RC_OK) fail_msg("%s", r.e.text);
+        assert_int_equal(store_rebuilds(r.store), 0);
+        rig_crash(&r);
+    }
+    assert_true(most > 1);
     rig_fini(&r);
 }
 
@@ -438,7 +522,7 @@ static void test_unowned_families_are_dropped(void **state)
     rig_fini(&r);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 #define TEST(function)                                                         \
     cmocka_unit_test_setup_teardown(function, rig_make_dir, rig_remove_dir)
@@ -446,6 +530,7 @@ int main(void)
         TEST(test_a_damaged_row_is_found),
         TEST(test_a_damaged_row_is_made_anew),
         TEST(test_damaged_files),
+        TEST(test_a_killed_process_leaves_no_damage),
         TEST(test_put_aside),
         TEST(test_a_reader_leaves_damage_alone),
         TEST(test_versions_of_the_folder),
@@ -456,5 +541,7 @@ int main(void)
         TEST(test_read_only_beside_a_writer),
         TEST(test_unowned_families_are_dropped),
     };
+    if (argc == 3 && strcmp(argv[1], "write") == 0)
+        return write_for_ever(argv[2]);
     return cmocka_run_group_tests_name("store", tests, NULL, NULL);
 }
