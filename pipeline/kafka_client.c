@@ -264,16 +264,33 @@ static rd_kafka_resp_err_t ask_offset(rd_kafka_t *rk, const char *topic,
     return error;
 }
 
+/* A leader that has moved is found by asking again. */
+static rd_kafka_resp_err_t find_offset(rd_kafka_t *rk, const char *topic,
+                                       int32_t partition, int64_t at,
+                                       int wait_ms, int64_t *out)
+{
+    const struct timespec pause = {.tv_nsec = ASK_AGAIN_MS * 1000000L};
+    rd_kafka_resp_err_t error;
+
+    for (;; wait_ms -= ASK_AGAIN_MS) {
+        error = ask_offset(rk, topic, partition, at, wait_ms, out);
+        if (!error || kafka_error_rc(error) != RC_AGAIN) return error;
+        if (error == RD_KAFKA_RESP_ERR__TIMED_OUT || wait_ms <= ASK_AGAIN_MS)
+            return error;
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
 enum rc kafka_partition_ends(rd_kafka_t *rk, const char *topic,
                              int32_t partition, int64_t *start, int64_t *end,
                              int wait_ms, struct err *e)
 {
-    rd_kafka_resp_err_t error = ask_offset(
+    rd_kafka_resp_err_t error = find_offset(
         rk, topic, partition, RD_KAFKA_OFFSET_BEGINNING, wait_ms, start);
 
     if (!error)
-        error =
-            ask_offset(rk, topic, partition, RD_KAFKA_OFFSET_END, wait_ms, end);
+        error = find_offset(rk, topic, partition, RD_KAFKA_OFFSET_END, wait_ms,
+                            end);
     if (!error) return RC_OK;
     return ERR(e, kafka_error_rc(error),
                "kafka: asking for the ends of '%s' partition %d: %s", topic,
