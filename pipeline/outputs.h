@@ -3,11 +3,11 @@
  * schemas/recommendations.avsc.
  *
  * A message carries its input's headers, but for those that name the input's
- * schemas (framing.h); its key is the user, its timestamp
- * that of its input in the log, which a topic took already: what an event
- * says of its time, brokers may refuse. (Files have none: there it is the
- * event's.) A dead letter is the original key and value under the headers of
- * DEAD LETTERS below and the original ones.
+ * schemas (framing.h); its key is the user, its timestamp that of its input
+ * in the log, which a topic took already: what an event says of its time,
+ * brokers may refuse. (Files have none: there it is the event's.) A dead letter
+ * is the original key and value under the headers of DEAD LETTERS below and
+ * the original ones.
  *
  * Memory   Encoded bytes live in an arena of this module until the next call
  *          of outputs_encode; a batch that does not fit is encoded in parts.

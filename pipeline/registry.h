@@ -1,22 +1,24 @@
 /* registry.h - writers' schemas by the keys that messages carry: from
  * schemas.dir, and from a schema registry where registry.url names one.
  *
- * Waiting  Asking never waits for a disk or a network: a thread of the
- *          registry's own looks a key up, in schemas.dir first. Until there is
- * an answer the key's state is REGISTRY_WAIT, and the caller holds the message
- * back. A registry that is down, slow, overloaded (429, 5xx; Retry-After
- * counts), that refuses us or talks nonsense is asked again until it answers;
- * it never makes a key absent. Absent   Only a registry's own "no such schema"
- * (40403), a schema that is not Avro or cannot be parsed, and, without a
- * registry, a file that is not there. Forgotten after schemas.retry, then
- * looked up again. Disk     What a registry gave is kept in schemas.dir,
- * references written into it, so that a restart needs no registry. Memory
- * REGISTRY_KEYS_MAX keys and REGISTRY_BYTES_MAX of schemas; schemas stay until
- * registry_close, absent keys make room. A flood of made-up keys costs its own
- * messages time, and nothing else. Threads  registry_get, _answers, _await: any
- * thread. One mutex guards the table of keys: workers come here only for a key
- * that they have no decoder for, so on the way of other events there is no
- * lock. */
+ * Waiting  Asking never waits for a disk or a network: a thread of this
+ *          module looks a key up, in schemas.dir first. Until there is an
+ *          answer the key's state is REGISTRY_WAIT, and the caller holds the
+ *          message back. A registry that is down, slow, overloaded (429, 5xx;
+ *          Retry-After counts), that refuses us or talks nonsense is asked
+ *          again until it answers; it never makes a key absent.
+ * Absent   Only a registry's own "no such schema" (40403), a schema that is
+ *          not Avro or cannot be parsed, and, without a registry, a file that
+ *          is not there. Forgotten after schemas.retry, then looked up again.
+ * Disk     What a registry gave is kept in schemas.dir, references written
+ *          into it, so that a restart needs no registry.
+ * Memory   REGISTRY_KEYS_MAX keys and REGISTRY_BYTES_MAX of schemas, which
+ *          stay until registry_close; one beyond it is absent. Absent keys
+ *          make room. A flood of made-up keys costs its own messages time,
+ *          and nothing else.
+ * Threads  registry_get, _answers, _await: any thread. One mutex guards the
+ *          table of keys: workers come here only for a key that they have no
+ *          decoder for, so on the way of other events there is no lock. */
 #ifndef MILLRACE_REGISTRY_H
 #define MILLRACE_REGISTRY_H
 
@@ -26,7 +28,7 @@
 
 enum {
     REGISTRY_KEYS_MAX = 2048,
-    REGISTRY_BYTES_MAX = 64 << 20,
+    REGISTRY_BYTES_MAX = 8 << 20, /* of texts; parsed, some ten times that */
     REGISTRY_REFERENCE_DEPTH_MAX = 16,
 };
 

@@ -173,8 +173,7 @@ static void print_result(const struct dlq *q, const struct redrive_result *r)
 {
     static const char *const TEXTS[] = {
         "went before: not sent again",
-        "without their value, which was too "
-        "large for the topic: cannot be sent",
+        "too large for the topic, so without a value: cannot be sent",
         "came back too often: --force sends them", "beyond --max",
         "records of others: left alone"};
     const uint64_t counts[] = {r->before, r->omitted, r->too_often, r->beyond,

@@ -20,6 +20,7 @@
 #include "registry_outputs.h"
 #include "schema_canonical.h"
 #include "schema_dir.h"
+#include "schema_type.h"
 #include "server.h"
 #include "tls.h"
 
@@ -335,6 +336,32 @@ static void test_flood(void **state)
     fixture_close(&f);
 }
 
+/* Large schemas, up to the limit; the next one is absent, and says why. */
+static void test_memory_is_bounded(void **state)
+{
+    enum { LARGE = SCHEMA_BYTES_MAX - 100, FIT = REGISTRY_BYTES_MAX / LARGE };
+    static char text[LARGE + 1];
+    struct fixture f;
+    const struct schema *s;
+    int used;
+    (void)state;
+    used = snprintf(text, sizeof text, "{\"type\":\"int\",\"doc\":\"");
+    memset(text + used, 'x', LARGE - (size_t)used);
+    memcpy(text + LARGE - 2, "\"}", 3);
+    fixture_open(&f, NULL);
+    f.config.registry_url.count = 0;
+    registry_start(&f);
+    for (uint32_t id = 1; id <= FIT + 1; id++)
+        assert_int_equal(
+            schema_dir_write(f.dir, schema_key_id(id), slice_str(text), &g_e),
+            RC_OK);
+    for (uint32_t id = 1; id <= FIT; id++)
+        assert_int_equal(ask(&f, schema_key_id(id), &s, WAIT_MS),
+                         REGISTRY_FOUND);
+    expect_absent(&f, schema_key_id(FIT + 1), "too much memory");
+    fixture_close(&f);
+}
+
 /* --- what it does wrong ------------------------------------------------- */
 
 /* A key waits as long as it lasts, and no longer; leaving takes no time. */
@@ -545,6 +572,7 @@ int main(void)
         cmocka_unit_test(test_unusable),
         cmocka_unit_test(test_files_alone),
         cmocka_unit_test(test_flood),
+        cmocka_unit_test(test_memory_is_bounded),
         cmocka_unit_test(test_bad_days),
         cmocka_unit_test(test_slow),
         cmocka_unit_test(test_leaving),
