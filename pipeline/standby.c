@@ -10,9 +10,9 @@
 #include "restore.h"
 
 enum {
-    REFRESH_MS = 2000, /* how soon a change of the group is seen */
-    ANSWER_WAIT_MS = 10000,
-    READ_WAIT_MS = 20, /* how soon a worker that wants a family gets it */
+    REFRESH_MS = 2000,     /* how soon a change of the group is seen */
+    ANSWER_WAIT_MS = 3000, /* a worker may want a family meanwhile */
+    READ_WAIT_MS = 20,     /* how soon a worker that wants a family gets it */
     READ_RECORDS = 256,
 };
 

@@ -492,7 +492,7 @@ enum rc state_checkpoint(struct state *st, bool all, struct err *e)
 {
     uint64_t written = st->rows_written_total;
     if (!st->store) return RC_OK;
-    if (!st->chosen) state_choose(st, all);
+    if (!st->chosen || all) state_choose(st, all);
     st->chosen = false;
     for (uint32_t i = 0; i < st->partition_count; i++) {
         struct partition *p = st->partitions[i];

@@ -278,12 +278,28 @@ static enum rc look_at_changelog(struct worker *w,
                                  int32_t partition, struct partition_log *log,
                                  struct changelog_end *end, struct err *e)
 {
+    int64_t until = now_ms() + TAKE_OVER_WAIT_MS;
+    enum rc rc;
     if (!w->restore) return RC_OK;
-    TRY(restore_look(w->restore, partition, c->partitions, end, e));
+    do /* half of a change cannot be taken back */
+        rc = restore_look(w->restore, partition, c->partitions, end, e);
+    while (rc == RC_AGAIN && now_ms() < until);
+    if (rc != RC_OK) return e->rc = RC_STOP;
     log->changelog_start = end->start;
     log->changelog_end = end->end;
     log->marker = end->marked ? &end->marker : NULL;
     return RC_OK;
+}
+
+static enum rc begin_restore(struct worker *w, struct partition *p,
+                             struct err *e)
+{
+    int64_t until = now_ms() + TAKE_OVER_WAIT_MS;
+    enum rc rc;
+    do
+        rc = restore_begin(w->restore, p, e);
+    while (rc == RC_AGAIN && now_ms() < until);
+    return rc == RC_OK ? RC_OK : (e->rc = RC_STOP);
 }
 
 /* Another worker of this process may not have let go yet. */
@@ -312,7 +328,7 @@ static enum rc open_partition(struct worker *w, const struct source_change *c,
         pause_ms(TAKE_OVER_PAUSE_MS);
     }
     if (!p) return rc == RC_AGAIN ? RC_STOP : rc;
-    if (p->restoring) return restore_begin(w->restore, p, e);
+    if (p->restoring) return begin_restore(w, p, e);
     metrics_add(w->o.metrics, COUNT_folds, folding(p));
     return RC_OK;
 }

@@ -73,6 +73,9 @@ static void print_family(const struct look *l, const char *name,
     (void)printf("  owned       %s%s\n",
                  meta->released_ms ? "not since " : "yes",
                  meta->released_ms ? inspect_time(meta->released_ms, at) : "");
+    if (meta->changelog_next >= 0)
+        (void)printf("  copy of     the changelog before offset %lld\n",
+                     (long long)meta->changelog_next);
     (void)printf("  made with   %s\n",
                  meta->shape[0] ? meta->shape : "(no rows yet)");
     if (l->damaged)
