@@ -124,18 +124,18 @@ class SabotageTest(MachineCase):
 class DiskTest(MachineCase):
     def test_full(self):
         """No space left, and it stays so until the restart."""
-        self.nth_fails("write", scaled(6, 40, 1000), errno.ENOSPC, "on")
+        self.nth_fails("write", scaled(6, 25, 1000), errno.ENOSPC, "on")
 
     @by_hand
     def test_write(self):
-        self.nth_fails("write", scaled(0, 30, 1000), errno.EIO)
+        self.nth_fails("write", scaled(0, 15, 1000), errno.EIO)
 
     def test_sync(self):
-        self.nth_fails("sync", scaled(3, 20, 1000), errno.EIO)
+        self.nth_fails("sync", scaled(3, 10, 1000), errno.EIO)
 
     @by_hand
     def test_open(self):
-        self.nth_fails("open", scaled(0, 30, 1000), errno.EMFILE)
+        self.nth_fails("open", scaled(0, 15, 1000), errno.EMFILE)
 
     @by_hand
     def test_rename(self):
@@ -143,20 +143,20 @@ class DiskTest(MachineCase):
 
     @by_hand
     def test_read(self):
-        self.nth_fails("read", scaled(0, 30, 1000), errno.EIO)
+        self.nth_fails("read", scaled(0, 15, 1000), errno.EIO)
 
 
 class MemoryTest(MachineCase):
     def test_own(self):
         """Calls of the program's own code: it stops and says so. What is so
         small that nothing else would work either is an assert."""
-        self.nth_fails("own_malloc", scaled(8, 100, 2000), aborts=True)
+        self.nth_fails("own_malloc", scaled(8, 60, 2000), aborts=True)
 
     @by_hand
     def test_any(self):
         """Of libraries too. RocksDB is C++: it ends the process by an
         exception that nothing catches. What counts is the next start."""
-        self.nth_fails("malloc", scaled(0, 40, 500), aborts=True)
+        self.nth_fails("malloc", scaled(0, 20, 500), aborts=True)
 
 
 class DamageTest(MachineCase):
@@ -203,7 +203,7 @@ class DamageTest(MachineCase):
                 yield name, self.random.randrange(size)
 
     def test_bit_flips(self):
-        places = list(self.positions(scaled(16, 200, 1000)))
+        places = list(self.positions(scaled(12, 120, 1000)))
         for name, at in places:
             bit = 1 << self.random.randrange(8)
 
@@ -215,7 +215,7 @@ class DamageTest(MachineCase):
         self.report("bit flips", places)
 
     def test_cut_short(self):
-        places = list(self.positions(scaled(8, 60, 300)))
+        places = list(self.positions(scaled(8, 40, 300)))
         for name, at in places:
             self.check(self.damaged(name, lambda f, _, at=at: f.truncate(at)),
                        f"{name} cut at {at}")

@@ -112,11 +112,11 @@ class RescaleTest(MoveCase):
                                       for n in range(4)])
 
     def test_eager(self):
-        self.assertEqual(self.rescale(scaled(0, 60, 300)), [])
+        self.assertEqual(self.rescale(scaled(0, 40, 300)), [])
 
     def test_with_changelog(self):
         self.options["changelog.topic"] = f"{self.name}-rows"
-        self.assertEqual(self.rescale(scaled(0, 60, 300)), [])
+        self.assertEqual(self.rescale(scaled(0, 40, 300)), [])
 
     def test_sabotaged(self):
         self.assert_caught(SOME_ROWS, self.rescale, 25, sabotage="no_fold")
@@ -156,9 +156,9 @@ class BrokerTest(MoveCase):
         self.fail(run.text())
 
     def away(self, how, seconds):
-        config = self.start(15000)
+        config = self.start(9000)
         run = FaultRun(self, config, *SMALL)
-        run.wait(lambda: run.metric("millrace_events_scored_total") > 3000,
+        run.wait(lambda: run.metric("millrace_events_scored_total") > 2000,
                  "scoring")
         how()
         time.sleep(seconds)
@@ -197,7 +197,7 @@ class SigtermTest(MoveCase):
         return self.findings(config)
 
     def test_sigterm(self):
-        self.assertEqual(self.stops(scaled(0, 30, 100)), [])
+        self.assertEqual(self.stops(scaled(0, 25, 100)), [])
 
     def test_sabotaged(self):
         self.assert_caught("not obeyed|status", self.stops, 1,
