@@ -133,7 +133,8 @@ static void answer_absent(struct registry *r, struct entry *entry,
                           const char *why)
 {
     entry->until_ms = registry_now_ms() + r->config->schemas_retry;
-    (void)snprintf(entry->why, sizeof entry->why, "%s", why);
+    (void)snprintf(entry->why, sizeof entry->why, "%.*s",
+                   (int)sizeof entry->why - 1, why);
     answer(r, entry, REGISTRY_ABSENT);
 }
 
