@@ -58,10 +58,11 @@ void store_writes_forget(struct store_writes *w, struct family *f,
 {
     char bytes[KEY_BYTES_MAX];
     uint8_t at[8];
-    struct slice whole = slice_of(bytes, 1 + key.len);
+    struct slice whole;
     assert(key.len < sizeof bytes);
     bytes[0] = 'u';
     memcpy(bytes + 1, key.ptr, key.len);
+    whole = slice_of(bytes, 1 + key.len);
     (void)put_i64(at, offset);
     rocksdb_writebatch_delete_cf(w->batch, f->handle, bytes, whole.len);
     rocksdb_writebatch_put_cf(w->batch, f->handle, FORGOTTEN_KEY, 1,
