@@ -32,6 +32,7 @@ void hot_page_free(struct hot_page *p)
 void handover_ask(struct handover *h, struct hot_page *page)
 {
     assert(!page->last);
+    atomic_store(&h->asking, true);
     atomic_store(&h->asked, page);
 }
 
@@ -48,6 +49,11 @@ struct hot_page *handover_reclaim(struct handover *h)
     while (!page && !(page = handover_filled(h)))
         (void)nanosleep(&pause, NULL);
     return page;
+}
+
+void handover_asked(struct handover *h)
+{
+    atomic_store(&h->asking, false);
 }
 
 void handover_give(struct handover *h, struct serving *next)
@@ -67,7 +73,7 @@ struct serving *handover_used(struct handover *h)
 
 bool handover_busy(const struct handover *h)
 {
-    return atomic_load_explicit(&h->asked, memory_order_relaxed) ||
+    return atomic_load_explicit(&h->asking, memory_order_relaxed) ||
            atomic_load_explicit(&h->next, memory_order_relaxed);
 }
 

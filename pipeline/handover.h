@@ -46,7 +46,8 @@ struct serving;
 struct handover {
     _Atomic(struct hot_page *) asked, filled;
     _Atomic(struct serving *) next, used;
-    atomic_bool ended; /* the worker is gone, or never came */
+    atomic_bool asking; /* more pages will be asked */
+    atomic_bool ended;  /* the worker is gone, or never came */
 };
 
 /* The bringer. */
@@ -54,6 +55,8 @@ void handover_ask(struct handover *h, struct hot_page *page);
 struct hot_page *handover_filled(struct handover *h); /* NULL: not yet */
 /* Takes back a page that was asked, filled or not. */
 struct hot_page *handover_reclaim(struct handover *h);
+/* No more pages. */
+void handover_asked(struct handover *h);
 void handover_give(struct handover *h, struct serving *next);
 /* What the worker gave back; or next itself, of a worker that ended without
  * taking it. NULL: it has not taken it yet. */

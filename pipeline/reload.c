@@ -282,6 +282,7 @@ static enum rc warm(struct reload *r, struct change *c, struct err *e)
     if (rc == RC_OK) warm_all(r, c, open);
     for (uint32_t i = 0; i < r->o.workers; i++) {
         if (open[i]) hot_page_free(handover_reclaim(&r->handovers[i]));
+        handover_asked(&r->handovers[i]);
         c->warmed += c->next[i]->warmed_count;
     }
     free(open);

@@ -486,7 +486,7 @@ static enum rc take_changes(struct worker *w, struct err *e)
 static uint32_t poll_wait_ms(const struct worker *w)
 {
     int64_t wait_ms = w->o.config->poll_wait_ms;
-    if (w->o.handover && handover_busy(w->o.handover)) return 0;
+    if (w->o.handover && handover_busy(w->o.handover)) return 1;
     if (w->restore && restore_count(w->restore) > 0) return 0;
     if (w->since_commit == 0)
         return state_due(w->state) ? 0 : (uint32_t)wait_ms;

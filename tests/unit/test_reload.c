@@ -374,7 +374,10 @@ static void test_lagging_contexts(void **state)
         step(&l, 5);
         assert_ptr_equal(handover_filled(h), page);
         assert_true(serving_warm(next, page));
+        assert_true(handover_busy(h));
     } while (!page->last);
+    handover_asked(h);
+    assert_false(handover_busy(h));
     handover_give(h, next);
     step(&l, 1);
     assert_true(next->warmed_count > USERS / 2);
