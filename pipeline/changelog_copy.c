@@ -37,6 +37,17 @@ void changelog_copy_fini(struct changelog_copy *c)
     *c = (struct changelog_copy){0};
 }
 
+/* Without a user it is a reset: what is here says nothing any more. */
+static void take_gone(struct changelog_copy *c, struct slice user)
+{
+    if (user.len > 0) {
+        store_writes_forget(c->writes, c->family, user, c->meta.applied);
+        return;
+    }
+    c->marked = false;
+    c->meta.checkpoint = 0;
+}
+
 enum rc changelog_copy_take(struct changelog_copy *c,
                             const struct changelog_record *r, int64_t offset,
                             struct err *e)
@@ -46,10 +57,7 @@ enum rc changelog_copy_take(struct changelog_copy *c,
         store_writes_row(c->writes, c->family, r->user, r->row);
         break;
     case CHANGELOG_GONE:
-        if (r->user.len > 0)
-            store_writes_forget(c->writes, c->family, r->user, c->meta.applied);
-        else /* a reset: what is here says nothing any more */
-            c->marked = false, c->meta.checkpoint = 0;
+        take_gone(c, r->user);
         break;
     case CHANGELOG_MARKER:
         c->marker = r->marker;

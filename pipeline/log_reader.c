@@ -36,7 +36,7 @@ static const struct kafka_setting DEFAULTS[] = {
 static const struct kafka_setting FEW[] = {
     {"socket.nagle.disable", "true"},
     {"fetch.min.bytes", "1"},
-    {"fetch.wait.max.ms", "20"},
+    {"fetch.wait.max.ms", "1"},
     {"queued.max.messages.kbytes", "1024"},
     {"fetch.message.max.bytes", "65536"},
     {NULL, NULL},

@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, TopicPartition
 import harness
 from harness import Run, millrace, read_topic
 
-EVENTS = 15000
+EVENTS = 9000
 
 
 class ChangelogTest(harness.Case):

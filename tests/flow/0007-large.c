@@ -69,7 +69,7 @@ static void expect(size_t key, size_t value, uint32_t headers, size_t key_left,
                    size_t value_left, uint32_t headers_left)
 {
     static const char *const REASON[DEAD_LETTER_HEADERS] = {
-        DEAD_LETTER_REASON, DEAD_LETTER_DETAIL, DEAD_LETTER_TOPIC,
+        DEAD_LETTER_REASON,    DEAD_LETTER_DETAIL, DEAD_LETTER_TOPIC,
         DEAD_LETTER_PARTITION, DEAD_LETTER_OFFSET, DEAD_LETTER_TIMESTAMP};
     struct header all[SOURCE_HEADERS_MAX + DEAD_LETTER_HEADERS];
     struct message m = {.output = OUTPUT_DEAD_LETTERS,
