@@ -195,7 +195,8 @@ static enum rc open_database(struct store *s, bool *damaged, struct err *e)
         return RC_STOP;
     }
     names = rocksdb_list_column_families(s->options, path, &count, &error);
-    if (error) {
+    if (error) { /* and yet a list */
+        rocksdb_list_column_families_destroy(names, count);
         *damaged = is_damage(error);
         return store_error(s, "listing its families", error, e);
     }
