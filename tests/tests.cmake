@@ -109,7 +109,7 @@ function(add_faults target)
   target_sources(${target} PRIVATE tests/faults/faults.c tests/faults/wrappers.c)
   foreach(call state_open_partition state_close_partition state_committed
       state_rewind state_restored restore_step stage_users_apply
-      history_apply store_write store_writes_row sink_kafka_open
+      admit_judge history_apply store_write store_writes_row sink_kafka_open
       producer_send producer_flush rd_kafka_consumer_group_metadata
       rd_kafka_send_offsets_to_transaction
       rd_kafka_commit_transaction worker_free)

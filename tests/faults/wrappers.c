@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "admit.h"
 #include "faults.h"
 #include "producer.h"
 #include "restore.h"
@@ -113,6 +114,24 @@ void __wrap_stage_users_apply(struct stage_users *s, struct state *st,
     }
     __real_stage_users_apply(s, st, b);
     if (folds) (void)fault_at(FAULT_folding);
+}
+
+/* Where redelivered and repeated events are told from new ones. */
+enum verdict __real_admit_judge(const struct admit *a,
+                                const struct history_shape *s,
+                                const struct history *h, int64_t offset,
+                                const struct past_event *ev, uint32_t *place);
+enum verdict __wrap_admit_judge(const struct admit *a,
+                                const struct history_shape *s,
+                                const struct history *h, int64_t offset,
+                                const struct past_event *ev, uint32_t *place);
+enum verdict __wrap_admit_judge(const struct admit *a,
+                                const struct history_shape *s,
+                                const struct history *h, int64_t offset,
+                                const struct past_event *ev, uint32_t *place)
+{
+    if (sabotaged(SABOTAGE_applied_twice)) return VERDICT_APPLY;
+    return __real_admit_judge(a, s, h, offset, ev, place);
 }
 
 bool __real_history_apply(const struct history_shape *s, struct history *h,
