@@ -130,6 +130,12 @@ void handover_give_back(struct handover *h, struct serving *used)
     atomic_store(&h->used, used);
 }
 
+void handover_begin(struct handover *h)
+{
+    assert(!atomic_load(&h->next) && !atomic_load(&h->used));
+    atomic_store(&h->ended, false);
+}
+
 void handover_end(struct handover *h)
 {
     atomic_store(&h->ended, true);

@@ -67,6 +67,8 @@ bool handover_busy(const struct handover *h); /* do not sleep long */
 void handover_turn(struct handover *h, struct state *st);
 struct serving *handover_take(struct handover *h); /* NULL: none */
 void handover_give_back(struct handover *h, struct serving *used);
+/* No reload runs in this moment. */
+void handover_begin(struct handover *h);
 void handover_end(struct handover *h);
 
 #endif

@@ -297,6 +297,13 @@ enum rc kafka_partition_ends(rd_kafka_t *rk, const char *topic,
                partition, rd_kafka_err2str(error));
 }
 
+bool kafka_is_fenced(rd_kafka_t *rk)
+{
+    char text[KAFKA_ERROR_BYTES];
+    return rd_kafka_fatal_error(rk, text, sizeof text) ==
+           RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID;
+}
+
 enum rc kafka_error_rc(rd_kafka_resp_err_t error)
 {
     switch (error) {

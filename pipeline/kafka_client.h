@@ -57,6 +57,10 @@ enum rc kafka_partition_ends(rd_kafka_t *rk, const char *topic,
                              int32_t partition, int64_t *start, int64_t *end,
                              int wait_ms, struct err *e) MUST_USE;
 
+/* The group has another member with this client's instance id, or takes this
+ * one for another: it can do no more. */
+bool kafka_is_fenced(rd_kafka_t *rk);
+
 /* RC_STOP for what no retry mends (rights, unknown topics, sizes, fencing),
  * RC_AGAIN for the rest. */
 enum rc kafka_error_rc(rd_kafka_resp_err_t error);

@@ -60,6 +60,8 @@ enum rc reload_new(struct reload **out, const struct reload_options *o,
     r->o = *o;
     r->config = o->config;
     r->model = o->model;
+    for (uint32_t i = 0; i < o->workers; i++)
+        handover_end(&r->handovers[i]); /* until it begins */
     atomic_store(&r->drain_ms, o->config->drain_timeout);
     (void)pthread_mutex_init(&r->one, NULL);
     *out = r;
@@ -77,17 +79,24 @@ void reload_free(struct reload *r)
     free(r);
 }
 
-struct handover *reload_handover(struct reload *r, uint32_t worker)
-{
-    assert(worker < r->o.workers);
-    return &r->handovers[worker];
-}
-
 void reload_look(struct reload *r, reload_look_fn *fn, void *user)
 {
     (void)pthread_mutex_lock(&r->one);
     fn(user, r->config, r->model);
     (void)pthread_mutex_unlock(&r->one);
+}
+
+struct handover *reload_join(struct reload *r, uint32_t worker,
+                             const struct config **config, struct model **model)
+{
+    struct handover *h = &r->handovers[worker];
+    assert(worker < r->o.workers);
+    (void)pthread_mutex_lock(&r->one);
+    handover_begin(h);
+    *config = r->config;
+    *model = r->model;
+    (void)pthread_mutex_unlock(&r->one);
+    return h;
 }
 
 int64_t reload_drain_ms(const struct reload *r)

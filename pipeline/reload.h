@@ -46,8 +46,12 @@ enum rc reload_new(struct reload **out, const struct reload_options *o,
 /* Waits for a reload that was begun. */
 void reload_free(struct reload *r);
 
-/* A worker's own; it says handover_end when it is gone. */
-struct handover *reload_handover(struct reload *r, uint32_t worker);
+/* Before a worker begins, and when it begins again after handover_end: its
+ * own handover, and what it is to serve with. Waits for a reload that runs,
+ * which does not wait for it. */
+struct handover *reload_join(struct reload *r, uint32_t worker,
+                             const struct config **config,
+                             struct model **model);
 
 /* RC_SKIP: the configuration or the model is not fit; RC_AGAIN: another one
  * runs, or the workers are to end. *result says what is in force. */

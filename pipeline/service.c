@@ -26,6 +26,7 @@ enum {
     JOIN_STEP_MS = 5,
     SNAPSHOT_WAIT_MS = 20000, /* for every worker's next commit */
     REBUILDS_MAX = 8, /* of one worker: a disk that goes on lying is no use */
+    FENCED_AGAIN_MS = 60000, /* then it is no accident of the brokers' */
     QUIET_S_MAX = 90, /* longer than any wait of a worker for the cluster */
 };
 
@@ -35,6 +36,11 @@ struct seat {
     uint32_t index;
     pthread_t thread;
     bool started;
+    const struct config *config; /* in force when it began, and the model */
+    struct model *model;
+    struct handover *handover;
+    int rebuilds;      /* how often it began again for damage */
+    int64_t fenced_ms; /* when it was thrown out of the group last; 0: never */
     struct mapping *mapping;
     struct source *source;
     struct sink *sink;
@@ -111,10 +117,10 @@ static enum rc open_sink(struct seat *at, const char *id, struct err *e)
 static enum rc open_worker(struct seat *at, struct err *e)
 {
     const struct service *s = at->service;
-    const struct config *c = s->config;
+    const struct config *c = at->config;
     const struct worker_options o = {
         .config = c,
-        .model = s->model,
+        .model = at->model,
         .store = s->store,
         .source = at->source,
         .sink = at->sink,
@@ -124,7 +130,7 @@ static enum rc open_worker(struct seat *at, struct err *e)
         .context_bytes_max = c->model_cache / s->workers,
         .cache_bytes = c->state_cache / s->workers,
         .share_count = 1,
-        .handover = reload_handover(s->reload, at->index),
+        .handover = at->handover,
         .metrics = metrics_worker(s->metrics, at->index),
         .snapshots = s->snapshots,
         .snapshot_index = at->index,
@@ -165,20 +171,45 @@ static void count_rebuilds(struct service *s)
                   store_rebuilds(s->store));
 }
 
-/* One that found its state damaged comes back as after a restart, and takes
- * it anew from the changelog or the log. */
-static enum rc seat_run_through_damage(struct seat *at, struct err *e)
+/* It found its state damaged, and takes it anew from the changelog or log. */
+static bool was_damaged(struct seat *at, uint64_t rebuilds_before)
 {
     struct service *s = at->service;
-    for (int again = 0;; again++) {
+    if (store_rebuilds(s->store) == rebuilds_before) return false;
+    count_rebuilds(s);
+    return ++at->rebuilds <= REBUILDS_MAX;
+}
+
+/* After an outage brokers may take a member that comes back for another one
+ * with its id, and fence it. Where there is another one, who came first is
+ * fenced a second time soon after, and stays out. */
+static bool was_fenced(struct seat *at)
+{
+    int64_t now_ms = (int64_t)(metrics_now_ns() / 1000000);
+    bool again = at->fenced_ms > 0 && now_ms - at->fenced_ms < FENCED_AGAIN_MS;
+    if (!at->source || !kafka_is_fenced(source_kafka_handle(at->source)))
+        return false;
+    at->fenced_ms = now_ms;
+    return !again;
+}
+
+/* What a restart of the process would mend the worker mends alone: it comes
+ * back the same way, with what is in force by now. */
+static enum rc seat_run_through(struct seat *at, struct err *e)
+{
+    struct service *s = at->service;
+    for (;;) {
         uint64_t rebuilds = store_rebuilds(s->store);
-        enum rc rc = seat_run(at, e);
-        if (rc != RC_STOP || store_rebuilds(s->store) == rebuilds ||
-            again == REBUILDS_MAX)
+        enum rc rc;
+        at->handover =
+            reload_join(s->reload, at->index, &at->config, &at->model);
+        rc = seat_run(at, e);
+        if (rc != RC_STOP || atomic_load(&s->stop) ||
+            !(was_damaged(at, rebuilds) || was_fenced(at)))
             return rc;
-        count_rebuilds(s);
         LOG(WARN, "WORKER", "worker=%u begins again: %s", at->index, e->text);
         seat_close(at);
+        handover_end(at->handover);
     }
 }
 
@@ -186,13 +217,13 @@ static void *seat_main(void *arg)
 {
     struct seat *at = arg;
 
-    at->rc = seat_run_through_damage(at, &at->e);
+    at->rc = seat_run_through(at, &at->e);
     if (at->rc != RC_OK)
         LOG(ERROR, "WORKER", "worker=%u stopped: %s", at->index, at->e.text);
     /* All stop together, the others by draining. */
     atomic_store(&at->service->stop, true);
     seat_close(at);
-    handover_end(reload_handover(at->service->reload, at->index));
+    handover_end(at->handover);
     atomic_store(&at->ended, true);
     return NULL;
 }

@@ -93,6 +93,8 @@ static void live_open(struct live *l, size_t context_bytes)
                                .workers = 1,
                                .read = read_again,
                                .user = l};
+    const struct config *config;
+    struct model *model;
     struct err e;
     *l = (struct live){.sets = {model_set(dir_b)}};
     spine_run_open(&l->run, &the_log, sets);
@@ -102,7 +104,9 @@ static void live_open(struct live *l, size_t context_bytes)
     ok(reload_new(&l->reload, &o, &e), &e);
     l->run.options.model = o.model;
     l->run.options.context_bytes_max = context_bytes;
-    l->run.options.handover = reload_handover(l->reload, 0);
+    l->run.options.handover = reload_join(l->reload, 0, &config, &model);
+    assert_ptr_equal(config, l->run.config);
+    assert_ptr_equal(model, o.model);
 }
 
 static void live_close(struct live *l)
@@ -322,6 +326,33 @@ static void test_each_output_is_of_its_model(void **state)
         assert_true(ways[i].change || warmed(&l) > 0);
         live_close(&l);
     }
+}
+
+/* A worker that comes back after it was thrown out, or after damage, serves
+ * with what is in force: what it began with may be gone. */
+static void test_begins_again_with_what_is_in_force(void **state)
+{
+    const struct config *config;
+    struct model *model;
+    struct live l;
+    (void)state;
+    live_open(&l, CACHE);
+    spine_run_start(&l.run);
+    step(&l, 50);
+    ok(reload_now(&l), &l.e);
+    step(&l, 50);
+    spine_run_crash(&l.run);
+    handover_end(l.run.options.handover);
+    l.run.options.handover = reload_join(l.reload, 0, &config, &model);
+    assert_ptr_not_equal(model, l.run.options.model);
+    assert_string_equal(model_info(model)->hash,
+                        json_string_value(json_object_get(l.result, "model")));
+    l.run.options.config = config;
+    l.run.options.model = model;
+    spine_run_again(&l.run, &the_log);
+    spine_run_to_end(&l.run);
+    assert_true(check_outputs(&l) > EVENTS / 10);
+    live_close(&l);
 }
 
 /* Contexts that were warmed are not made again: a user needs one, but for
@@ -567,6 +598,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_models_differ),
         cmocka_unit_test(test_each_output_is_of_its_model),
+        cmocka_unit_test(test_begins_again_with_what_is_in_force),
         cmocka_unit_test(test_warmed_contexts_are_used),
         cmocka_unit_test(test_lagging_contexts),
         cmocka_unit_test(test_policy_alone),
