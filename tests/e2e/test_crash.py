@@ -14,10 +14,11 @@ KILLS = 5
 class CrashTest(harness.Case):
     def kill_and_drain(self, delivery, workers):
         """Kills at random moments of work, then lets one run to the end."""
-        config = self.start(EVENTS, delivery=delivery, workers=str(workers),
+        config = self.start(0, delivery=delivery, workers=str(workers),
                             state_checkpoint_age="1s", model_cache="2MiB")
         moments = random.Random(1)
-        for _ in range(KILLS):
+        for n in range(KILLS):  # each life finds events nobody has scored
+            self.generate(config, EVENTS // KILLS, seed=n + 1)
             run = Run(self, config)
             run.wait(lambda: run.metric("millrace_events_scored_total") > 200,
                      "scoring")
