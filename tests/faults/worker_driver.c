@@ -35,11 +35,13 @@ enum {
     USERS = 60,
     SEED = 11,
     CRASH_STEPS = 50,
+    STEP_US = 4000, /* with a checkpoint's age of 100 ms */
     REBUILDS_MAX = 3,
     /* So little that rows go to the store and come back, and files are
      * written and merged. */
     STORE_MEMORY_BYTES = 128 << 10,
     CACHE_BYTES = 128 << 10,
+    CRASH_CACHE_BYTES = 16 << 20,
     COMMIT_BYTES_MAX = 4 << 20,
     PATH_BYTES = 4096,
 };
@@ -184,8 +186,10 @@ static enum rc run_worker(struct worker *w, bool crash, struct err *e)
 {
     const atomic_bool stop = false;
     if (!crash) return worker_run(w, &stop, e);
-    for (int i = 0; i < CRASH_STEPS; i++)
+    for (int i = 0; i < CRASH_STEPS; i++) {
         TRY(worker_step(w, e));
+        (void)usleep(STEP_US); /* so that each commit stores a slice of rows */
+    }
     _exit(0);
 }
 
@@ -224,7 +228,8 @@ static int run(const char *state_dir, const char *journal_path, bool crash)
     assert(j.fd >= 0 && j.bytes);
     journal_begin(&j);
     r.options.sink = &j.base;
-    r.options.cache_bytes = CACHE_BYTES;
+    /* A full cache would store all rows, not a slice. */
+    r.options.cache_bytes = crash ? CRASH_CACHE_BYTES : CACHE_BYTES;
     arm_faults();
     r.options.store = open_store(state_dir, false, &e);
     if (!r.options.store) return complain(&e);
