@@ -1,10 +1,13 @@
-"""Runs every test_*.py beside it against a broker of its own.
+"""Runs every test_*.py beside it against a broker of its own, some at a time:
+they wait for the broker more than they work.
 
 usage: run.py LOG [NAME...]: the last line of LOG is
 "N passed, N failed, N skipped"; names narrow the choice.
 """
 
 import faulthandler
+import re
+import subprocess
 import sys
 import time
 import unittest
@@ -12,6 +15,8 @@ import unittest
 import harness
 
 TEST_S_MAX = 180  # then it says where it hangs, and ends
+SHARDS = 2
+COUNTS = re.compile(r"(\d+) passed, (\d+) failed, (\d+) skipped")
 
 
 class Result(unittest.TestResult):
@@ -52,21 +57,58 @@ class Result(unittest.TestResult):
         self.say("FAILED", test, "\n" + self.failures[-1][1])
 
 
-def main():
+def tests_of(suite):
+    for item in suite:
+        if isinstance(item, unittest.TestSuite):
+            yield from tests_of(item)
+        else:
+            yield item
+
+
+def run_shard(path, shard, names):
+    """Every SHARDS-th test, on the broker that is there."""
     loader = unittest.TestLoader()
-    loader.testNamePatterns = [f"*{name}*" for name in sys.argv[2:]] or None
-    with open(sys.argv[1], "w", encoding="utf-8") as log:
+    loader.testNamePatterns = [f"*{name}*" for name in names] or None
+    tests = sorted(tests_of(loader.discover(harness.HERE)), key=lambda t: t.id())
+    with open(path, "w", encoding="utf-8") as log:
         result = Result(log)
-        try:
-            harness.broker_up()
-            loader.discover(harness.HERE).run(result)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-            harness.broker_down()
+        unittest.TestSuite(tests[shard::SHARDS]).run(result)
+        faulthandler.cancel_dump_traceback_later()
         failed = len(result.errors) + len(result.failures)
         print(f"{result.passed} passed, {failed} failed, "
               f"{len(result.skipped)} skipped", file=log)
     return 1 if failed else 0
+
+
+def counts_of(path):
+    """None: the shard did not come to its end."""
+    with open(path, encoding="utf-8") as f:
+        match = COUNTS.fullmatch(f.read().rsplit("\n", 2)[-2])
+    return [int(n) for n in match.groups()] if match else None
+
+
+def main():
+    path, names = sys.argv[1], sys.argv[2:]
+    if names[:1] == ["--shard"]:
+        return run_shard(path, int(names[1]), names[2:])
+    parts = [f"{path}.{i}" for i in range(SHARDS)]
+    try:
+        harness.broker_up()
+        shards = [subprocess.Popen([sys.executable, __file__, part, "--shard",
+                                    str(i), *names])
+                  for i, part in enumerate(parts)]
+        statuses = [shard.wait() for shard in shards]
+    finally:
+        harness.broker_down()
+    counts = [counts_of(part) for part in parts]
+    with open(path, "w", encoding="utf-8") as log:
+        for part in parts:
+            with open(part, encoding="utf-8") as f:
+                log.write(f.read())
+        if all(counts):
+            print("{} passed, {} failed, {} skipped".format(
+                *map(sum, zip(*counts))), file=log)
+    return 1 if any(statuses) else 0
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ class ChangelogTest(harness.Case):
         second.wait(lambda: second.metric("millrace_partitions") == 4,
                     "taking all of them")
         second.wait_ready()
-        self.assertIn("a worker takes it", second.text())
+        self.assertIn("let go", second.text())
         self.assertEqual(second.metric("millrace_restore_rows_total"), restored)
         self.generate(config, EVENTS // 3, seed=3)
         self.drain(second)
