@@ -277,7 +277,7 @@ static void load_file_in_folder(struct loader *l, const char *path)
 static bool is_for_ops(const char *entry)
 {
     static const char *const NAMES[] = {
-        "PORT=", "DIR=", "VERSION=", "HEAP=", "TLS="};
+        "PORT=", "DIR=", "VERSION=", "HEAP=", "GC=", "TLS="};
     for (size_t i = 0; i < sizeof NAMES / sizeof NAMES[0]; i++)
         if (strncmp(entry + sizeof ENV_KAFKA - 1, NAMES[i], strlen(NAMES[i])) ==
             0)

@@ -40,11 +40,14 @@ ROLES = {
 }
 
 
-def broker_up():
+def broker_up(**settings):
+    """settings: GC="-XX:+UseZGC" and the like, of ops/kafka."""
     subprocess.run([f"{TOP}/ops/kafka", "up"], check=True,
                    stdout=subprocess.DEVNULL,
                    env={**os.environ, "MILLRACE_KAFKA_PORT": str(PORT),
-                        "MILLRACE_KAFKA_TLS": "1"})
+                        "MILLRACE_KAFKA_TLS": "1",
+                        **{f"MILLRACE_KAFKA_{k}": v
+                           for k, v in settings.items()}})
 
 
 def broker_down():
