@@ -18,6 +18,7 @@ import time
 import live
 from live import Bench, harness, say
 
+DRAIN_S = 600
 MORE = 40000  # events for every kill, so that it comes under load
 
 
@@ -48,7 +49,8 @@ def run_size(bench, users, options):
     say(f"{users} users: loading {events} events")
     generate(bench, config, events, users, 1)
     run = harness.Run(bench, config)
-    run.wait_drained(bench.options["input.topic"], bench.topic(mode, "group"))
+    run.wait_drained(bench.options["input.topic"], bench.topic(mode, "group"),
+                     DRAIN_S)
     run.stop()
     generate(bench, config, MORE * options.kills, users, 2)
     starts = []
@@ -62,7 +64,8 @@ def run_size(bench, users, options):
         run.kill()
     run = harness.Run(bench, config)
     run.wait_ready()
-    run.wait_drained(bench.options["input.topic"], bench.topic(mode, "group"))
+    run.wait_drained(bench.options["input.topic"], bench.topic(mode, "group"),
+                     DRAIN_S)
     run.stop()
     store = json.loads(harness.millrace(
         "inspect", "store", os.path.join(bench.dir, f"state-{mode}"),
@@ -92,7 +95,6 @@ def parse():
 def main():
     options = parse()
     random.seed(1)
-    harness.DRAIN_S = 600
     bench = Bench("recovery", (2, 64, 2, 256, 50, 20000), 8)
     harness.broker_up()
     try:
