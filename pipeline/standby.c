@@ -347,7 +347,9 @@ static void *standby_main(void *arg)
     struct err e;
     while (!atomic_load(&s->stop)) {
         if (follow(s, &e) != RC_OK)
-            LOG(WARN, "STANDBY", "copies are given up for now: %s", e.text);
+            LOG(WARN, "STANDBY",
+                "copies are let go, and begun again when brokers answer: %s",
+                e.text);
         give_up(s);
         if (!atomic_load(&s->stop)) wait_ms(s, REFRESH_MS);
     }

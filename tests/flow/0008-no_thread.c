@@ -30,54 +30,16 @@ int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
     return __real_pthread_create(thread, attributes, run, arg);
 }
 
-static void write_schema(const char *path)
-{
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    (void)fputs("{\"type\":\"record\",\"name\":\"E\",\"fields\":"
-                "[{\"name\":\"user\",\"type\":\"string\"}]}",
-                f);
-    assert_int_equal(fclose(f), 0);
-}
-
 /* run with two workers, where so many threads of ours are to be had. */
 static int run_with(int threads)
 {
-    char dir[] = "/tmp/millrace-flow-XXXXXX";
-    char schema[64], set_schema[96], set_state[96], set_servers[256];
-    char *argv[] = {"run",
-                    "--set",
-                    set_servers,
-                    "--set",
-                    set_schema,
-                    "--set",
-                    set_state,
-                    "--set",
-                    "input.topic=in",
-                    "--set",
-                    "dead.letters.topic=out",
-                    "--set",
-                    "admin.listen=",
-                    "--set",
-                    "delivery=at_least_once",
-                    "--set",
-                    "workers=2",
-                    NULL};
     struct flow f;
     int status;
 
-    assert_non_null(mkdtemp(dir));
-    (void)snprintf(schema, sizeof schema, "%s/e.avsc", dir);
-    (void)snprintf(set_schema, sizeof set_schema, "input.schema=%s", schema);
-    (void)snprintf(set_state, sizeof set_state, "state.dir=%s/state", dir);
-    write_schema(schema);
     flow_start(&f);
-    (void)snprintf(set_servers, sizeof set_servers,
-                   "kafka.bootstrap.servers=%s",
-                   mock_cluster_servers(f.cluster));
     threads_left = threads;
     threads_made = 0;
-    status = command_run(sizeof argv / sizeof *argv - 1, argv);
+    status = flow_run(&f, 2);
     flow_stop(&f);
     return status;
 }

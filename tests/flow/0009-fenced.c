@@ -42,53 +42,16 @@ static void *make_trouble(void *arg)
     return NULL;
 }
 
-static void write_schema(const char *path)
-{
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    (void)fputs("{\"type\":\"record\",\"name\":\"E\",\"fields\":"
-                "[{\"name\":\"user\",\"type\":\"string\"}]}",
-                f);
-    assert_int_equal(fclose(f), 0);
-}
-
 static void test_fenced_twice(void **state)
 {
-    char dir[] = "/tmp/millrace-flow-XXXXXX";
-    char schema[64], set_schema[96], set_state[96], set_servers[256];
-    char *argv[] = {"run",
-                    "--set",
-                    set_servers,
-                    "--set",
-                    set_schema,
-                    "--set",
-                    set_state,
-                    "--set",
-                    "input.topic=in",
-                    "--set",
-                    "dead.letters.topic=out",
-                    "--set",
-                    "admin.listen=",
-                    "--set",
-                    "delivery=at_least_once",
-                    NULL};
     struct flow f;
     struct trouble t = {.flow = &f};
     pthread_t thread;
     (void)state;
 
-    assert_non_null(mkdtemp(dir));
-    (void)snprintf(schema, sizeof schema, "%s/e.avsc", dir);
-    (void)snprintf(set_schema, sizeof set_schema, "input.schema=%s", schema);
-    (void)snprintf(set_state, sizeof set_state, "state.dir=%s/state", dir);
-    write_schema(schema);
     flow_start(&f);
-    (void)snprintf(set_servers, sizeof set_servers,
-                   "kafka.bootstrap.servers=%s",
-                   mock_cluster_servers(f.cluster));
     assert_int_equal(pthread_create(&thread, NULL, make_trouble, &t), 0);
-    assert_int_equal(command_run(sizeof argv / sizeof *argv - 1, argv),
-                     EXIT_FAILED);
+    assert_int_equal(flow_run(&f, 1), EXIT_FAILED);
     atomic_store(&t.ended, true);
     (void)pthread_join(thread, NULL);
     assert_true(t.came_back);

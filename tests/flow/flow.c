@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli.h"
+
 enum { READ_WAIT_MS = 100 };
 
 void flow_ok(enum rc rc, const struct err *e)
@@ -196,4 +198,52 @@ void flow_read_all(struct flow *f, const char *topic, uint8_t *seen)
     }
     batch_fini(&b);
     source_close(s);
+}
+
+static void write_schema(const char *path)
+{
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    (void)fputs("{\"type\":\"record\",\"name\":\"E\",\"fields\":"
+                "[{\"name\":\"user\",\"type\":\"string\"}]}",
+                f);
+    assert_int_equal(fclose(f), 0);
+}
+
+int flow_run(struct flow *f, uint32_t workers)
+{
+    char dir[] = "/tmp/millrace-flow-XXXXXX";
+    char path[64], schema[96], state[96], count[32], servers[256], clean[64];
+    char *argv[] = {"run",
+                    "--set",
+                    servers,
+                    "--set",
+                    schema,
+                    "--set",
+                    state,
+                    "--set",
+                    count,
+                    "--set",
+                    "input.topic=in",
+                    "--set",
+                    "dead.letters.topic=out",
+                    "--set",
+                    "admin.listen=",
+                    "--set",
+                    "delivery=at_least_once",
+                    NULL};
+    int status;
+
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(path, sizeof path, "%s/e.avsc", dir);
+    (void)snprintf(schema, sizeof schema, "input.schema=%s", path);
+    (void)snprintf(state, sizeof state, "state.dir=%s/state", dir);
+    (void)snprintf(count, sizeof count, "workers=%u", workers);
+    (void)snprintf(clean, sizeof clean, "rm -rf '%s'", dir);
+    (void)snprintf(servers, sizeof servers, "kafka.bootstrap.servers=%s",
+                   mock_cluster_servers(f->cluster));
+    write_schema(path);
+    status = command_run(sizeof argv / sizeof *argv - 1, argv);
+    assert_int_equal(system(clean), 0);
+    return status;
 }

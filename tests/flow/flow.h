@@ -56,6 +56,10 @@ void reader_change(struct reader *r);
 uint32_t reader_step(struct reader *r, uint32_t wait_ms, uint8_t *seen);
 enum rc reader_commit(struct reader *r, struct err *e);
 
+/* `millrace run` on topic "in", at least once, in this process and with a
+ * state of its own, until it ends: its exit status. */
+int flow_run(struct flow *f, uint32_t workers);
+
 /* How often each number stands in topic, read to its end. */
 void flow_read_all(struct flow *f, const char *topic, uint8_t *seen);
 #endif
