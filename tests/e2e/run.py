@@ -1,5 +1,6 @@
 """Runs every test_*.py beside it against a broker of its own, some at a time:
-they wait for the broker more than they work.
+they wait for the broker more than they work. What fails is tried once more,
+alone, and both tries are told.
 
 usage: run.py LOG [NAME...]: the last line of LOG is
 "N passed, N failed, N skipped"; names narrow the choice.
@@ -70,9 +71,13 @@ def run_shard(path, shard, names):
     loader = unittest.TestLoader()
     loader.testNamePatterns = [f"*{name}*" for name in names] or None
     tests = sorted(tests_of(loader.discover(harness.HERE)), key=lambda t: t.id())
+    return run_tests(path, tests[shard::SHARDS])
+
+
+def run_tests(path, tests):
     with open(path, "w", encoding="utf-8") as log:
         result = Result(log)
-        unittest.TestSuite(tests[shard::SHARDS]).run(result)
+        unittest.TestSuite(tests).run(result)
         faulthandler.cancel_dump_traceback_later()
         failed = len(result.errors) + len(result.failures)
         print(f"{result.passed} passed, {failed} failed, "
@@ -87,17 +92,41 @@ def counts_of(path):
     return [int(n) for n in match.groups()] if match else None
 
 
+def failed_in(part):
+    """Tests and classes, by name: that of a class failed in its set-up."""
+    with open(part, encoding="utf-8") as f:
+        return [re.sub(r"^setUpClass \((.*)\)$", r"\1", name) for name in
+                re.findall(r"^FAILED  (.*) \([0-9.]+ s\)$", f.read(), re.M)]
+
+
+def try_again(path, parts):
+    """Counts of what failed, run once more in a process of its own."""
+    names = [name for part in parts for name in failed_in(part)]
+    if not names:
+        return [0, 0, 0]
+    print(f"once more: {' '.join(names)}", flush=True)
+    subprocess.run([sys.executable, __file__, path, "--again", *names],
+                   check=False)
+    return counts_of(path)
+
+
 def main():
     path, names = sys.argv[1], sys.argv[2:]
     if names[:1] == ["--shard"]:
         return run_shard(path, int(names[1]), names[2:])
+    if names[:1] == ["--again"]:
+        sys.path.insert(0, harness.HERE)
+        loader = unittest.defaultTestLoader
+        return run_tests(path, loader.loadTestsFromNames(names[1:]))
     parts = [f"{path}.{i}" for i in range(SHARDS)]
     try:
         harness.broker_up()
         shards = [subprocess.Popen([sys.executable, __file__, part, "--shard",
                                     str(i), *names])
                   for i, part in enumerate(parts)]
-        statuses = [shard.wait() for shard in shards]
+        for shard in shards:
+            shard.wait()
+        again = try_again(f"{path}.again", parts)
     finally:
         harness.broker_down()
     counts = [counts_of(part) for part in parts]
@@ -105,10 +134,11 @@ def main():
         for part in parts:
             with open(part, encoding="utf-8") as f:
                 log.write(f.read())
-        if all(counts):
-            print("{} passed, {} failed, {} skipped".format(
-                *map(sum, zip(*counts))), file=log)
-    return 1 if any(statuses) else 0
+        if not all(counts) or not again:
+            return 1
+        passed, _, skipped = map(sum, zip(*counts, again))
+        print(f"{passed} passed, {again[1]} failed, {skipped} skipped", file=log)
+    return 1 if again[1] else 0
 
 
 if __name__ == "__main__":

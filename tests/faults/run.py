@@ -2,11 +2,14 @@
 
 usage: run.py LOG [short|hand|long] [NAME...]
 The last line of LOG is "N passed, N failed, N skipped"; names narrow the
-choice. Progress goes to the terminal as it comes, then a table of all.
+choice. Progress goes to the terminal as it comes, then a table of all. In the
+short selection, which runs with everything else, what fails is tried once
+more, and both tries are told.
 """
 
 import faulthandler
 import os
+import re
 import sys
 import time
 import unittest
@@ -57,6 +60,16 @@ class Result(unittest.TestResult):
         super().addFailure(test, err)
         self.end("FAILED", test, "\n" + self.failures[-1][1])
 
+    def failed(self):
+        """Tests by name, and classes that failed in their set-up."""
+        return [re.sub(r"^setUpClass \((.*)\)$", r"\1", test.id())
+                for test, _ in self.errors + self.failures]
+
+    def forget(self, names):
+        self.lines = [line for line in self.lines if line[0] != "FAILED"]
+        self.errors, self.failures = [], []
+        self.say(f"once more: {' '.join(names)}")
+
     def table(self):
         width = max((len(name) for _, name, _ in self.lines), default=0)
         self.say("")
@@ -99,6 +112,10 @@ def main():
         try:
             harness.broker_up()
             loader.discover(HERE).run(result)
+            names = result.failed()
+            if names and scale == "short":
+                result.forget(names)
+                loader.loadTestsFromNames(names).run(result)
         finally:
             faulthandler.cancel_dump_traceback_later()
             harness.broker_down()
