@@ -88,7 +88,11 @@ enum rc evaluate_merge(struct evaluate *ev, const struct evaluate *from,
 struct evaluate_options evaluate_options_default(void)
 {
     return (struct evaluate_options){
-        .from_ms = INT64_MIN, .until_ms = INT64_MAX, .card_k = 100};
+        .from_ms = INT64_MIN,
+        .until_ms = INT64_MAX,
+        .card_k = 100,
+        .reviews = 100,
+    };
 }
 
 /* ------------------------------------------------- a time for each user */
@@ -283,6 +287,12 @@ static void measure_losses(const struct scored *rows,
     out->brier = brier / (double)out->rows;
 }
 
+void evaluate_sorted(const struct scored *rows, struct evaluate_result *out)
+{
+    measure_curves(rows, out);
+    measure_losses(rows, out);
+}
+
 static int by_day_and_user(const void *a, const void *b)
 {
     const struct scored *x = a, *y = b;
@@ -353,8 +363,7 @@ enum rc evaluate_measure(const struct evaluate *ev, uint32_t column,
     bool good = true;
 
     TRY(evaluate_select(ev, column, o, &rows, out, e));
-    measure_curves(rows, out);
-    measure_losses(rows, out);
+    evaluate_sorted(rows, out);
     if (o->card_k > 0) good = evaluate_cards(rows, o->card_k, out, NULL);
     free(rows);
     if (good) return RC_OK;

@@ -49,8 +49,11 @@ struct evaluate_options {
     int64_t known_from_ms;     /* start of training */
     int64_t known_delay_ms;    /* of labels */
     uint32_t card_k;           /* k of Card Precision; 0: not computed */
+    uint32_t reviews;          /* a day, of evaluate_detail's value found */
+    bool intervals;            /* evaluate_detail draws resamples */
 };
-/* Everything measured, no rule, Card Precision@100. */
+/* Everything measured, no rule, Card Precision@100, 100 reviews, no
+ * intervals. */
 struct evaluate_options evaluate_options_default(void);
 
 /* Not defined (a single class, no rows): NaN. */

@@ -45,11 +45,15 @@ static void add_point(struct evaluate_point *points, uint32_t *count, double x,
     points[(*count)++] = (struct evaluate_point){x, y};
 }
 
-static void keep_recall_at_rate(struct evaluate_detail *d, double rate,
-                                double recall)
+/* Of two thresholds of one recall the first has the higher precision. */
+static void keep_at_rate(struct evaluate_detail *d, double rate, double recall,
+                         double precision)
 {
-    for (uint32_t i = 0; i < EVALUATE_RATES; i++)
-        if (rate <= EVALUATE_RATE[i]) d->recall_at_rate[i] = recall;
+    for (uint32_t i = 0; i < EVALUATE_RATES; i++) {
+        if (rate > EVALUATE_RATE[i] || recall <= d->recall_at_rate[i]) continue;
+        d->recall_at_rate[i] = recall;
+        d->precision_at_rate[i] = precision;
+    }
 }
 
 static void measure_curves(const struct rows *r, struct evaluate_detail *d)
@@ -71,7 +75,8 @@ static void measure_curves(const struct rows *r, struct evaluate_detail *d)
         add_point(d->roc, &d->roc_count, raised / goods, found / frauds, last);
         add_point(d->pr, &d->pr_count, found / frauds, found / (found + raised),
                   last);
-        keep_recall_at_rate(d, raised / goods, found / frauds);
+        keep_at_rate(d, raised / goods, found / frauds,
+                     found / (found + raised));
     }
 }
 
@@ -242,32 +247,7 @@ static void measure_intervals(const struct rows *r, struct evaluate_detail *d)
 static int by_day(const void *a, const void *b)
 {
     const struct scored *x = a, *y = b;
-    if (x->day != y->day) return x->day < y->day ? -1 : 1;
-    if (x->score != y->score) return x->score > y->score ? -1 : 1;
-    return x->label - y->label;
-}
-
-static double amount_of(const struct evaluate *ev, const struct scored *s,
-                        int32_t amounts)
-{
-    float amount =
-        amounts < 0 ? NAN : evaluate_score(ev, s->row, (uint32_t)amounts);
-    return isnan(amount) ? 0 : (double)amount;
-}
-
-/* rows in the order of by_day. */
-static void measure_budget(const struct evaluate *ev, const struct rows *r,
-                           int32_t amounts, struct evaluate_detail *d)
-{
-    double found = 0, all = 0;
-    for (uint64_t i = 0, first = 0; i < r->count; i++) {
-        double amount = amount_of(ev, &r->at[i], amounts);
-        if (r->at[i].day != r->at[first].day) first = i;
-        if (!is_fraud(&r->at[i])) continue;
-        all += amount;
-        if (i - first < EVALUATE_REVIEWS) found += amount;
-    }
-    if (all > 0) d->value_found = found / all;
+    return (x->day > y->day) - (x->day < y->day);
 }
 
 /* False: no memory. */
@@ -310,7 +290,7 @@ static bool measure_days(struct scored *at, struct evaluate_result *counts,
 static void begin(struct evaluate_detail *d)
 {
     const struct evaluate_interval none = {NAN, NAN};
-    *d = (struct evaluate_detail){.value_found = NAN,
+    *d = (struct evaluate_detail){.budget = {NAN, NAN},
                                   .auc_roc = none,
                                   .average_precision = none,
                                   .observed_over_expected = NAN,
@@ -320,30 +300,34 @@ static void begin(struct evaluate_detail *d)
     for (uint32_t i = 0; i < EVALUATE_KS; i++)
         d->precision_at[i] = d->recall_at[i] = NAN;
     for (uint32_t i = 0; i < EVALUATE_RATES; i++)
-        d->recall_at_rate[i] = NAN;
+        d->recall_at_rate[i] = d->precision_at_rate[i] = NAN;
     for (uint32_t i = 0; i < EVALUATE_RESAMPLES; i++)
         d->auc_resampled[i] = d->precision_resampled[i] = NAN;
 }
 
 enum rc evaluate_detail(const struct evaluate *ev, uint32_t column,
                         int32_t amounts, const struct evaluate_options *o,
+                        struct evaluate_result *counts,
                         struct evaluate_detail *out, struct err *e)
 {
-    struct evaluate_result counts;
     struct scored *at;
     struct rows r;
     bool good;
 
     begin(out);
-    TRY(evaluate_select(ev, column, o, &at, &counts, e));
-    r = (struct rows){at, counts.rows, counts.positives};
+    TRY(evaluate_select(ev, column, o, &at, counts, e));
+    r = (struct rows){at, counts->rows, counts->positives};
+    evaluate_sorted(at, counts);
     measure_curves(&r, out);
     measure_top(&r, out);
     measure_calibration(&r, out);
-    if (r.frauds > 0 && r.frauds < r.count) measure_intervals(&r, out);
+    if (o->intervals && r.frauds > 0 && r.frauds < r.count)
+        measure_intervals(&r, out);
+    good = amounts < 0 || evaluate_value_found(ev, at, r.count, amounts,
+                                               o->reviews, &out->budget);
     qsort(at, r.count, sizeof *at, by_day);
-    measure_budget(ev, &r, amounts, out);
-    good = list_days(&r, out) && measure_days(at, &counts, o->card_k, out);
+    good =
+        good && list_days(&r, out) && measure_days(at, counts, o->card_k, out);
     free(at);
     if (good) return RC_OK;
     evaluate_detail_free(out);

@@ -6,9 +6,10 @@
  *          threshold.
  * At k     Precision and recall of the k highest scores, equal ones good
  *          first.
- * At FPR   The highest recall whose false-positive rate is at most that.
- * Budget   Of the amounts of all frauds, the share that a review of the
- *          EVALUATE_REVIEWS highest scores of every day finds.
+ * At FPR   The highest recall whose false-positive rate is at most that, and
+ *          the precision there.
+ * Budget   Of the amounts of all frauds, the share that so many reviews a
+ *          day find (evaluate_budget.h).
  * Calibration
  *          Mean score against frauds in bins of fixed edges; observed over
  *          expected frauds; intercept and slope of a logistic regression of
@@ -16,12 +17,13 @@
  * Interval 95 % by the bootstrap over users, whose rows come together: each
  *          user counts Poisson(1) times, drawn by a hash of user and
  *          resample, so the interval does not depend on order or workers.
+ *          Drawn only where options ask: it takes as long as the rest.
  * Memory   evaluate_detail_free.
  * Threads  No shared state. */
 #ifndef MILLRACE_EVALUATE_DETAIL_H
 #define MILLRACE_EVALUATE_DETAIL_H
 
-#include "evaluate.h"
+#include "evaluate_budget.h"
 
 enum {
     EVALUATE_POINTS = 256,
@@ -30,7 +32,6 @@ enum {
     EVALUATE_BINS = 10,
     EVALUATE_BARS = 25,
     EVALUATE_RESAMPLES = 200,
-    EVALUATE_REVIEWS = 100,
 };
 extern const uint32_t EVALUATE_K[EVALUATE_KS];        /* 100, 1000, 10000 */
 extern const double EVALUATE_RATE[EVALUATE_RATES];    /* 0.1, 1, 5 % */
@@ -57,12 +58,12 @@ struct evaluate_detail {
     struct evaluate_point pr[EVALUATE_POINTS];  /* recall, precision */
     uint32_t roc_count, pr_count;
     double precision_at[EVALUATE_KS], recall_at[EVALUATE_KS]; /* NaN: fewer */
-    double recall_at_rate[EVALUATE_RATES];
-    double value_found; /* NaN: no amounts */
+    double recall_at_rate[EVALUATE_RATES], precision_at_rate[EVALUATE_RATES];
+    struct evaluate_budget budget;
     struct evaluate_interval auc_roc, average_precision;
     /* Of each resample, NaN where it lacks a class: the same users in all
        details, so that those of two models can be subtracted. */
-    double auc_resampled[EVALUATE_RESAMPLES];
+    double auc_resampled[EVALUATE_RESAMPLES]; /* NaN: not drawn */
     double precision_resampled[EVALUATE_RESAMPLES];
     /* Only where every score is a probability; else NaN, and no bins. */
     struct evaluate_bin bins[EVALUATE_BINS];
@@ -73,9 +74,11 @@ struct evaluate_detail {
     uint32_t day_count;
 };
 
-/* amounts: the column that holds them, or -1. RC_STOP: no memory. */
+/* amounts: the column that holds them, or -1. counts: as evaluate_measure
+ * fills it, from the same sorted rows. RC_STOP: no memory. */
 enum rc evaluate_detail(const struct evaluate *ev, uint32_t column,
                         int32_t amounts, const struct evaluate_options *o,
+                        struct evaluate_result *counts,
                         struct evaluate_detail *out, struct err *e) MUST_USE;
 /* Of a's number less b's, by pairs of resamples; for two models over the
  * same rows. */

@@ -21,6 +21,8 @@ struct scored {
 enum rc evaluate_select(const struct evaluate *ev, uint32_t column,
                         const struct evaluate_options *o, struct scored **rows,
                         struct evaluate_result *out, struct err *e) MUST_USE;
+/* AUC, average precision and losses of such rows, into *out. */
+void evaluate_sorted(const struct scored *rows, struct evaluate_result *out);
 /* Card precision, into *out and for each day, in order, into by_day (NULL:
  * not wanted). Reorders rows. False: no memory. */
 bool evaluate_cards(struct scored *rows, uint32_t k,

@@ -23,6 +23,7 @@ struct command {
     struct replay_options o;
     struct watch_options watch;
     struct evaluate_options evaluate;
+    bool intervals;
     struct cli_texts label_paths;
     struct replay_report report;
     const char *page;    /* where the report goes, or NULL */
@@ -100,6 +101,10 @@ static int parse(struct command *c, int argc, char **argv)
         {"label-delay", "TIME", CLI_SPAN, &c->evaluate.known_delay_ms,
          "how long a fraud may stay unknown; after it an event that no file "
          "of --labels names is good (default 7d)"},
+        {"reviews", "N", CLI_U32, &c->evaluate.reviews,
+         "how many a day a team looks at, for the value found (default 100)"},
+        {"intervals", NULL, CLI_FLAG, &c->intervals,
+         "95 % intervals too (--report and --compare have them anyway)"},
         {"leave-one-out", NULL, CLI_FLAG, &c->watch.leave_one_out,
          "rank each user's last item among all items"},
         {"compare", "DIR", CLI_TEXT, &c->compare,
@@ -174,6 +179,7 @@ static void fill_options(struct command *c)
     c->watch.list_seen = c->config->recommend_seen;
     c->watch.popularity = c->o.workers == 1;
     c->watch.scale = c->config->role_amount_scale;
+    c->evaluate.intervals = c->intervals || c->page || c->compare;
     c->evaluate.leave_out_known = c->known_from_ms != INT64_MIN;
     c->evaluate.known_from_ms = c->known_from_ms;
     if (c->model) c->o.watch = &c->watch;
@@ -243,14 +249,14 @@ static enum rc measure(struct command *c, struct err *e)
     if (!watches) return RC_OK;
     r->measured = true;
     r->next_popular = c->watch.popularity;
+    r->reviews = c->evaluate.reviews;
     r->list_items = c->config->recommend_items;
     all = watch_scores(watches[0]);
     for (uint32_t w = 1; w < c->o.workers; w++)
         TRY(evaluate_merge(all, watch_scores(watches[w]), e));
     for (uint32_t i = 0; i < WATCH_COLUMNS; i++) {
-        TRY(evaluate_measure(all, i, &c->evaluate, &r->scores[i], e));
-        TRY(evaluate_detail(all, i, WATCH_AMOUNT, &c->evaluate, &r->details[i],
-                            e));
+        TRY(evaluate_detail(all, i, WATCH_AMOUNT, &c->evaluate, &r->scores[i],
+                            &r->details[i], e));
     }
     for (uint32_t w = 0; w < c->o.workers; w++)
         watch_next(watches[w], &r->next);

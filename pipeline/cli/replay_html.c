@@ -66,11 +66,13 @@ static void fraud_verdict(struct html *h, const struct replay_report *r)
         say(h, "; among scores above 0.1, %.2f",
             d->observed_over_expected_high);
     if (!isnan(d->observed_over_expected)) say(h, ".</p>");
-    if (!isnan(d->value_found))
+    if (!isnan(d->budget.by_events))
         say(h,
-            "<p>Reviewing the %d highest scores of every day finds %.0f %% of "
-            "the defrauded amounts.</p>",
-            EVALUATE_REVIEWS, 100 * d->value_found);
+            "<p>Reviewing the %u highest scores of every day finds %.0f %% of "
+            "the defrauded amounts; the cards with the %u highest, %.0f %%."
+            "</p>",
+            r->reviews, 100 * d->budget.by_events, r->reviews,
+            100 * d->budget.by_cards);
 }
 
 static void ranking_verdict(struct html *h, const struct replay_report *r)
@@ -150,6 +152,17 @@ static double rate_of(const struct replay_report *r, uint32_t i, uint32_t at)
     return r->details[i].recall_at_rate[at];
 }
 
+static double rate_precision_of(const struct replay_report *r, uint32_t i,
+                                uint32_t at)
+{
+    return r->details[i].precision_at_rate[at];
+}
+
+static double recall_of(const struct replay_report *r, uint32_t i, uint32_t at)
+{
+    return r->details[i].recall_at[at];
+}
+
 static double precision_of(const struct replay_report *r, uint32_t i,
                            uint32_t at)
 {
@@ -165,7 +178,14 @@ static double cards_of(const struct replay_report *r, uint32_t i, uint32_t at)
 static double value_of(const struct replay_report *r, uint32_t i, uint32_t at)
 {
     (void)at;
-    return r->details[i].value_found;
+    return r->details[i].budget.by_events;
+}
+
+static double card_value_of(const struct replay_report *r, uint32_t i,
+                            uint32_t at)
+{
+    (void)at;
+    return r->details[i].budget.by_cards;
 }
 
 static double loss_of(const struct replay_report *r, uint32_t i, uint32_t at)
@@ -185,13 +205,24 @@ static void scores_table(struct html *h, const struct replay_report *r)
         (void)snprintf(name, sizeof name, "recall at %g %% false positives",
                        100 * EVALUATE_RATE[i]);
         detail_row(h, r, name, rate_of, i);
+        (void)snprintf(name, sizeof name, "precision at %g %% false positives",
+                       100 * EVALUATE_RATE[i]);
+        detail_row(h, r, name, rate_precision_of, i);
     }
     for (uint32_t i = 0; i < EVALUATE_KS; i++) {
         (void)snprintf(name, sizeof name, "precision of the first %u",
                        EVALUATE_K[i]);
         detail_row(h, r, name, precision_of, i);
+        (void)snprintf(name, sizeof name, "recall of the first %u",
+                       EVALUATE_K[i]);
+        detail_row(h, r, name, recall_of, i);
     }
-    detail_row(h, r, "value found, 100 reviews a day", value_of, 0);
+    (void)snprintf(name, sizeof name, "value found, %u events a day",
+                   r->reviews);
+    detail_row(h, r, name, value_of, 0);
+    (void)snprintf(name, sizeof name, "value found, %u cards a day",
+                   r->reviews);
+    detail_row(h, r, name, card_value_of, 0);
     detail_row(h, r, "log loss", loss_of, 0);
     say(h, "</table></div><p class=\"soft\">Small numbers are 95 %% intervals "
            "by a bootstrap over users. Equal scores count against us.</p>\n");

@@ -68,6 +68,30 @@ static void print_scores(const char *name, const struct evaluate_result *v)
                      (unsigned long long)v->known);
 }
 
+/* What decides whether a probability may be taken at its word. */
+static void print_calibration(const struct evaluate_result *v,
+                              const struct evaluate_detail *d)
+{
+    if (isnan(v->auc_roc) || isnan(d->observed_over_expected)) return;
+    (void)printf("          observed/expected %.3f (above 0.1: %.3f)  slope "
+                 "%.3f  intercept %.3f  log loss %.5f\n",
+                 d->observed_over_expected, d->observed_over_expected_high,
+                 d->slope, d->intercept, v->log_loss);
+}
+
+static void print_budget(const struct replay_report *r)
+{
+    const struct evaluate_detail *d = &r->details[WATCH_FRAUD];
+    if (isnan(d->recall_at_rate[1])) return;
+    (void)printf("          recall %.4f at 1 %% of the good",
+                 d->recall_at_rate[1]);
+    if (!isnan(d->budget.by_events))
+        (void)printf("  %u reviews a day find %.4f of the amounts (of cards: "
+                     "%.4f)",
+                     r->reviews, d->budget.by_events, d->budget.by_cards);
+    (void)printf("\n");
+}
+
 static void print_ranking(const char *name, const struct ranking *r,
                           uint32_t k_max)
 {
@@ -113,6 +137,8 @@ bool replay_report_pairs(const struct replay_report *r, uint32_t column)
 static void print_quality(const struct replay_report *r)
 {
     print_scores("fraud", &r->scores[WATCH_FRAUD]);
+    print_calibration(&r->scores[WATCH_FRAUD], &r->details[WATCH_FRAUD]);
+    print_budget(r);
     print_scores("anomaly", &r->scores[WATCH_ANOMALY]);
     if (r->next.model.events > 0)
         print_ranking("next item", &r->next.model, r->list_items);
@@ -173,9 +199,10 @@ static void set_real(json_t *out, const char *key, double value)
     (void)json_object_set_new(out, key, cli_json_real(value));
 }
 
-static void add_detail(json_t *out, const struct evaluate_detail *d)
+static void add_detail(json_t *out, const struct evaluate_detail *d,
+                       uint32_t reviews)
 {
-    char key[48];
+    char key[64];
     set_real(out, "auc_roc_low", d->auc_roc.low);
     set_real(out, "auc_roc_high", d->auc_roc.high);
     set_real(out, "average_precision_low", d->average_precision.low);
@@ -189,8 +216,14 @@ static void add_detail(json_t *out, const struct evaluate_detail *d)
     for (uint32_t i = 0; i < EVALUATE_RATES; i++) {
         (void)snprintf(key, sizeof key, "recall_at_fpr_%g", EVALUATE_RATE[i]);
         set_real(out, key, d->recall_at_rate[i]);
+        (void)snprintf(key, sizeof key, "precision_at_fpr_%g",
+                       EVALUATE_RATE[i]);
+        set_real(out, key, d->precision_at_rate[i]);
     }
-    set_real(out, "value_found_at_100_a_day", d->value_found);
+    (void)snprintf(key, sizeof key, "value_found_at_%u_a_day", reviews);
+    set_real(out, key, d->budget.by_events);
+    (void)snprintf(key, sizeof key, "value_found_at_%u_cards_a_day", reviews);
+    set_real(out, key, d->budget.by_cards);
     set_real(out, "observed_over_expected", d->observed_over_expected);
     set_real(out, "observed_over_expected_above_0.1",
              d->observed_over_expected_high);
@@ -199,7 +232,7 @@ static void add_detail(json_t *out, const struct evaluate_detail *d)
 }
 
 static json_t *scores_json(const struct evaluate_result *v,
-                           const struct evaluate_detail *d)
+                           const struct evaluate_detail *d, uint32_t reviews)
 {
     json_t *out = json_pack(
         "{s:I s:I s:I s:I s:I s:o s:o s:o s:o s:o s:o s:I}", "events",
@@ -211,7 +244,7 @@ static json_t *scores_json(const struct evaluate_result *v,
         cli_json_real(v->log_loss), "brier", cli_json_real(v->brier),
         "card_precision_at_100", cli_json_real(v->card_precision), "days",
         (json_int_t)v->days);
-    add_detail(out, d);
+    add_detail(out, d, reviews);
     return out;
 }
 
@@ -260,8 +293,9 @@ static json_t *steps_json(const struct replay_report *r)
 static void add_quality(json_t *out, const struct replay_report *r)
 {
     for (uint32_t i = 0; i < WATCH_COLUMNS; i++)
-        (void)json_object_set_new(out, SCORES[i],
-                                  scores_json(&r->scores[i], &r->details[i]));
+        (void)json_object_set_new(
+            out, SCORES[i],
+            scores_json(&r->scores[i], &r->details[i], r->reviews));
     (void)json_object_set_new(
         out, "next_item", watch_json(&r->next, r->next_popular, r->list_items));
     if (r->left_one_out)

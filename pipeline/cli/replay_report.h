@@ -19,6 +19,7 @@ struct replay_report {
     bool measured; /* the following are there */
     struct evaluate_result scores[WATCH_COLUMNS];
     struct evaluate_detail details[WATCH_COLUMNS];
+    uint32_t reviews; /* a day, of the details' budgets */
     struct watch_ranking next;
     bool next_popular; /* with its baseline */
     bool left_one_out;

@@ -14,7 +14,8 @@ import numpy as np
 import sklearn
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import (average_precision_score, brier_score_loss,
-                             log_loss, roc_auc_score, roc_curve)
+                             log_loss, precision_score, roc_auc_score,
+                             roc_curve)
 
 DAY_MS = 86_400_000
 START_DAY = 17_737  # 2018-07-25
@@ -68,6 +69,10 @@ def expect_detail(name, rows):
     for rate in (0.001, 0.01, 0.05):
         print(f"detail {name} recall_at_rate_{rate} "
               f"{tpr[fpr <= rate].max():.15g}")
+        best = np.sort(score)[::-1][(fpr <= rate).sum() - 2]
+        first = score[truth == 1][score[truth == 1] >= best].min()
+        print(f"detail {name} precision_at_rate_{rate} "
+              f"{precision_score(truth, score >= first):.15g}")
     top = truth[np.argsort(-score)[:100]]
     print(f"detail {name} precision_at_100 {top.mean():.15g}")
     print(f"detail {name} recall_at_100 {top.sum() / truth.sum():.15g}")

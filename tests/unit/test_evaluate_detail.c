@@ -15,7 +15,12 @@
 #include "evaluate_detail.h"
 #include "train.h"
 
-enum { SMOOTH = 1, TEST_FROM_DAY = 17737 + 14, DAY_MS = 86400000 };
+enum {
+    REVIEWS = 100,
+    SMOOTH = 1,
+    TEST_FROM_DAY = 17737 + 14,
+    DAY_MS = 86400000
+};
 
 static struct expected {
     char metric[64];
@@ -48,7 +53,7 @@ static int read_golden(void **state)
         }
     }
     (void)fclose(file);
-    return expected_count == 13 ? 0 : -1;
+    return expected_count == 16 ? 0 : -1;
 }
 
 static int free_golden(void **state)
@@ -63,11 +68,19 @@ static struct evaluate_detail detail_of(const struct evaluate *ev,
                                         int64_t from_ms)
 {
     struct evaluate_options o = evaluate_options_default();
+    struct evaluate_result counts, alone;
     struct evaluate_detail d;
     struct err e;
     o.from_ms = from_ms;
     o.card_k = 2;
-    assert_int_equal(evaluate_detail(ev, column, amounts, &o, &d, &e), RC_OK);
+    o.intervals = true;
+    assert_int_equal(evaluate_detail(ev, column, amounts, &o, &counts, &d, &e),
+                     RC_OK);
+    assert_int_equal(evaluate_measure(ev, column, &o, &alone, &e), RC_OK);
+    assert_int_equal(counts.rows, alone.rows);
+    assert_true(memcmp(&counts.auc_roc, &alone.auc_roc, sizeof(double)) == 0);
+    assert_true(memcmp(&counts.card_precision, &alone.card_precision,
+                       sizeof(double)) == 0);
     return d;
 }
 
@@ -80,6 +93,9 @@ static double metric_of(const struct evaluate_detail *d, const char *metric)
         {"recall_at_rate_0.001", d->recall_at_rate[0]},
         {"recall_at_rate_0.01", d->recall_at_rate[1]},
         {"recall_at_rate_0.05", d->recall_at_rate[2]},
+        {"precision_at_rate_0.001", d->precision_at_rate[0]},
+        {"precision_at_rate_0.01", d->precision_at_rate[1]},
+        {"precision_at_rate_0.05", d->precision_at_rate[2]},
         {"precision_at_100", d->precision_at[0]},
         {"recall_at_100", d->recall_at[0]},
         {"observed_over_expected", d->observed_over_expected},
@@ -194,7 +210,8 @@ static void test_by_hand(void **state)
     assert_int_equal(d.days[0].frauds, 2);
     assert_true(d.days[0].card_precision == 0.5); /* the tie goes against us */
     assert_true(d.days[1].card_precision == 0.5);
-    assert_true(d.value_found == 1); /* a hundred reviews see all of it */
+    assert_true(d.budget.by_events == 1); /* a hundred reviews see all of it */
+    assert_true(d.budget.by_cards == 1);
     assert_int_equal(d.bins[0].rows, 2);
     assert_int_equal(d.bins[3].rows, 1);
     assert_int_equal(d.bins[3].frauds, 1);
@@ -213,22 +230,45 @@ static void test_by_hand(void **state)
  * days leave over. */
 static void test_budget(void **state)
 {
-    struct line lines[EVALUATE_REVIEWS + 4];
+    struct line lines[REVIEWS + 4];
     struct evaluate *ev;
     struct evaluate_detail d;
     (void)state;
-    for (uint32_t i = 0; i < EVALUATE_REVIEWS + 2; i++)
-        lines[i] =
-            (struct line){5, i, i < EVALUATE_REVIEWS ? LABEL_GOOD : LABEL_FRAUD,
-                          1 - (float)i / 1000, 10};
-    lines[EVALUATE_REVIEWS - 1].label = LABEL_FRAUD;
-    lines[EVALUATE_REVIEWS + 2] = (struct line){6, 900, LABEL_FRAUD, 0, 30};
-    ev = collect(lines, EVALUATE_REVIEWS + 3);
+    for (uint32_t i = 0; i < REVIEWS + 2; i++)
+        lines[i] = (struct line){5, i, i < REVIEWS ? LABEL_GOOD : LABEL_FRAUD,
+                                 1 - (float)i / 1000, 10};
+    lines[REVIEWS - 1].label = LABEL_FRAUD;
+    lines[REVIEWS + 2] = (struct line){6, 900, LABEL_FRAUD, 0, 30};
+    ev = collect(lines, REVIEWS + 3);
     d = detail_of(ev, 0, 1, INT64_MIN);
-    assert_true(fabs(d.value_found - 40.0 / 60) < 1e-9);
+    assert_true(fabs(d.budget.by_events - 40.0 / 60) < 1e-9);
     evaluate_detail_free(&d);
     d = detail_of(ev, 0, -1, INT64_MIN);
-    assert_true(isnan(d.value_found));
+    assert_true(isnan(d.budget.by_events));
+    evaluate_detail_free(&d);
+    evaluate_free(ev);
+}
+
+/* A review of a card sees its low events too; of equal scores the smaller
+ * fraud comes first, whatever the order of rows. */
+static void test_budget_of_cards(void **state)
+{
+    static const struct line lines[] = {
+        {5, 1, LABEL_GOOD, 0.9f, 10},  {5, 1, LABEL_FRAUD, 0.1f, 60},
+        {5, 2, LABEL_FRAUD, 0.8f, 40}, {6, 1, LABEL_FRAUD, 0.5f, 70},
+        {6, 3, LABEL_FRAUD, 0.5f, 30}, {6, 3, LABEL_GOOD, 0.4f, 500},
+    };
+    struct evaluate_options o = evaluate_options_default();
+    struct evaluate *ev = collect(lines, 6);
+    struct evaluate_result counts;
+    struct evaluate_detail d;
+    struct err e;
+    (void)state;
+    o.reviews = 1;
+    assert_int_equal(evaluate_detail(ev, 0, 1, &o, &counts, &d, &e), RC_OK);
+    assert_true(fabs(d.budget.by_events - 30.0 / 200) < 1e-9);
+    assert_true(fabs(d.budget.by_cards - (60.0 + 30.0) / 200) < 1e-9);
+    assert_true(isnan(d.auc_resampled[0]) && isnan(d.auc_roc.low));
     evaluate_detail_free(&d);
     evaluate_free(ev);
 }
@@ -246,7 +286,7 @@ static void test_what_is_not_defined(void **state)
     assert_int_equal(d.bins[0].rows + d.bins[9].rows, 0);
     assert_int_equal(d.roc_count + d.pr_count, 0);
     assert_true(isnan(d.auc_roc.low) && isnan(d.recall_at_rate[0]));
-    assert_true(isnan(d.value_found));
+    assert_true(isnan(d.budget.by_events));
     evaluate_detail_free(&d);
     evaluate_free(ev);
     ev = evaluate_new(2);
@@ -264,6 +304,7 @@ int main(void)
         cmocka_unit_test(test_difference),
         cmocka_unit_test(test_by_hand),
         cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_budget_of_cards),
         cmocka_unit_test(test_what_is_not_defined),
     };
     return cmocka_run_group_tests(tests, read_golden, free_golden);

@@ -104,6 +104,9 @@ static void test_numbers_are_those_of_the_json(void **state)
         expect_number(scores, "auc_roc", "<td>%.4f ");
         expect_number(scores, "card_precision_at_100", "<td>%.4f</td>");
         expect_number(scores, "recall_at_fpr_0.01", "<td>%.4f</td>");
+        expect_number(scores, "precision_at_fpr_0.01", "<td>%.4f</td>");
+        expect_number(scores, "value_found_at_100_cards_a_day",
+                      "<td>%.4f</td>");
         expect_number(scores, "value_found_at_100_a_day", "<td>%.4f</td>");
         expect_number(scores, "average_precision_low", "%.3f&ndash;");
     }
