@@ -60,6 +60,9 @@ struct event {
     bool forget;        /* a null value: the user named by the key goes; only
                            user is set */
     bool waits;         /* its schema is still to come: no event yet */
+    bool is_label;      /* what became known of an event later: its event_id,
+                           user, item, time_ms and past.event_id, label and
+                           labelled_at_ms are set; it is no event */
     bool text_cut;      /* to text.bytes.max */
     bool recommend;     /* policy: make a list for this event */
     struct slice user, item, event_id, text;
@@ -68,6 +71,13 @@ struct event {
     struct past_event past; /* all but gap_ms, amount_log_ratio, PAST_LATE,
                                which the history knows when it applies it */
     int8_t label;           /* enum train_label; no feature code reads it */
+    int64_t labelled_at_ms; /* when a label became known */
+    /* Its partition's next offset of each input, it and all behind it not
+     * counted: what a row that it changes does not hold before. */
+    int64_t events_next, labels_next;
+    /* What the items stage found; NULL: there is none. Lent. */
+    const float *item_features;
+    int64_t item_label_offset; /* newest label that it could know; -1: none */
 };
 
 struct recommendation {
@@ -90,6 +100,7 @@ struct outcome {
     bool tiled;            /* its user has more events in the longest window
                               than windows.events */
     uint64_t n;            /* event number of this user */
+    int64_t label_offset;  /* newest label of its partition before it; -1 */
     const float *features; /* (F) */
     const float *hidden;   /* (D) */
     const struct recommendation *list;

@@ -8,6 +8,7 @@
 
 #include "config_value.h"
 #include "registry_http.h"
+#include "stages.h"
 
 enum { FILE_BYTES_MAX = 1048576, ORIGIN_BYTES = 512, ENV_NAME_BYTES = 160 };
 
@@ -383,6 +384,7 @@ static void check_together(struct loader *l)
 {
     const struct config *c = l->c;
     const struct property *when = &c->origins[OPTION_recommend_when];
+    struct err e;
     if (c->recommend_when == RECOMMEND_TYPES && c->recommend_types.count == 0)
         fault(l, "%s: recommend.when = types needs recommend.types",
               when->origin);
@@ -393,6 +395,8 @@ static void check_together(struct loader *l)
               c->origins[OPTION_role_user].origin);
     check_token(l);
     check_registry(l);
+    if (stages_check(c, &e) != RC_OK)
+        fault(l, "%s: %s", c->origins[OPTION_stages].origin, e.text);
 }
 
 /* -------------------------------------------------------------- loading */

@@ -38,8 +38,7 @@ enum {
 
 void history_shape_init(struct history_shape *s)
 {
-    assert(s->events_max > 0 && s->numbers <= EXTRA_MAX &&
-           s->categoricals <= EXTRA_MAX);
+    assert(s->numbers <= EXTRA_MAX && s->categoricals <= EXTRA_MAX);
     s->stride = EVENT_FIXED_BYTES + 4 * s->numbers + 8 * s->categoricals;
     for (uint32_t bit = 1; bit <= FIELDS_STORED; bit <<= 1)
         if (s->fields & FIELDS_STORED & bit)
@@ -183,7 +182,7 @@ bool history_apply(const struct history_shape *s, struct history *h,
     if (offset <= h->applied_offset) return false; /* I3 */
     freeze_time(h, ev);
     freeze_amount(s, h, ev);
-    pack(s, ev, slot_take(s, h));
+    if (s->events_max > 0) pack(s, ev, slot_take(s, h));
     h->events_total++;
     h->applied_offset = offset;
     return true;

@@ -22,7 +22,8 @@
 #include "slice.h"
 
 struct history_shape {
-    uint32_t events_max; /* history.events */
+    uint32_t events_max; /* history.events; 0: what was applied is counted,
+                            and none of it kept */
     uint32_t fields;     /* enum train_field bits: what the mapping fills */
     uint32_t numbers, categoricals; /* extras stored */
     uint32_t amount_scale;

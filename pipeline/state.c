@@ -267,6 +267,11 @@ static void trim(struct state *st)
 
 /* --- recall ------------------------------------------------------------ */
 
+static struct slice key_of(const struct state *st, const struct event *ev)
+{
+    return st->options.key ? st->options.key(ev) : ev->user;
+}
+
 static enum rc reserve_reads(struct state *st, uint32_t count, struct err *e)
 {
     if (count <= st->reads_max) return RC_OK;
@@ -401,10 +406,11 @@ enum rc state_recall(struct state *st, struct batch *b, struct err *e)
     begin_batch(st);
     for (uint32_t i = 0; i < b->count; i++) {
         const struct event *ev = &b->events[i];
+        struct slice key = key_of(st, ev);
         b->users[i] = NULL;
-        if (ev->bad != BAD_NONE) continue;
-        assert(ev->user.len > 0 && ev->user.len <= st->options.user_bytes_max);
-        b->users[i] = find_or_begin(st, b->partitions[i], ev->user);
+        if (ev->bad != BAD_NONE || key.len == 0) continue;
+        assert(key.len <= st->options.user_bytes_max);
+        b->users[i] = find_or_begin(st, b->partitions[i], key);
     }
     return load_all(st, e);
 }

@@ -88,6 +88,9 @@ struct state_options {
     uint32_t checkpoint_rows;   /* most rows written after one commit */
     uint32_t checkpoint_age_ms; /* a dirty row is written by this age */
     uint32_t user_bytes_max;
+    /* By what an event or label finds its row; empty: it has none. NULL: its
+     * user. Lent. */
+    struct slice (*key)(const struct event *ev);
     /* Told of every row that is dropped and has a context: scorer_forget and
      * its scorer, which outlives the state or is replaced by
      * state_set_scorer. NULL: no row has one. */
