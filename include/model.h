@@ -31,7 +31,8 @@ struct model_info {
     uint32_t features;     /* F, window features that the fraud head reads */
     uint64_t feature_hash; /* of their names, in order */
     uint32_t amount_scale;
-    bool has_fraud; /* trained with labels */
+    bool has_fraud;    /* trained with labels */
+    uint32_t segments; /* k; 0: none */
 };
 
 /* Reads and checks a model directory. RC_STOP, with what is wrong and what
@@ -43,6 +44,25 @@ const struct model_info *model_info(const struct model *m);
 /* Items: index in the vocabulary, or -1; the id as it stood in the log. */
 int32_t model_item_index(const struct model *m, uint64_t item_hash);
 struct slice model_item_name(const struct model *m, uint32_t index);
+
+/* How often training saw an item, 0 where the model does not say; and the
+ * items in that order, most often first, equal ones by index. */
+float model_item_count(const struct model *m, uint32_t index);
+uint32_t model_item_rank(const struct model *m, uint32_t rank);
+
+/* A neighbour of an item by the cosine of their embeddings. */
+struct neighbour {
+    uint32_t item;
+    float cosine;
+};
+/* The nearest to an item, best first, itself left out; equal ones by index.
+ * out: (k). Returns how many: min(k, N - 1). Goes over all items. */
+uint32_t model_item_nearest(const struct model *m, uint32_t index, uint32_t k,
+                            struct neighbour *out);
+
+/* The segment of a user, by the hidden state after the newest event, or -1:
+ * the model has none. */
+int32_t model_segment(const struct model *m, const float *hidden);
 
 /* context_bytes_max bounds cached keys and values; events_max is the most
  * requests in one call, k_max the longest list of scorer_top_k. */

@@ -73,6 +73,7 @@ struct train_options {
                                than validate_from - label_delay */
     uint64_t seed;
     uint32_t threads;
+    uint32_t segments;   /* groups of users made after training; 0: none */
     bool kv_bf16;        /* number format of cached keys and values */
     double seconds_max;  /* stop after the epoch that passes it; 0: none */
     const char *command; /* for the model card */

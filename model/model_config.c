@@ -82,6 +82,8 @@ json_t *model_config_write(const struct model_config *c)
                               json_integer(c->amount_scale));
     (void)json_object_set_new(out, "reference_items",
                               json_integer(c->reference_count));
+    (void)json_object_set_new(out, "segments", json_integer(c->segments));
+    (void)json_object_set_new(out, "item_counts", json_boolean(c->item_counts));
     (void)json_object_set_new(out, "fields", write_fields(&c->shape));
     for (uint32_t i = 0; i < c->shape.features; i++)
         (void)json_array_append_new(names, json_string(c->feature_names[i]));
@@ -239,6 +241,11 @@ enum rc model_config_read(struct model_config *c, const json_t *in,
     TRY(read_bool(in, "kv_bf16", &c->shape.kv_bf16, e));
     TRY(read_u32(in, "amount_scale", &c->amount_scale, e));
     TRY(read_u32(in, "reference_items", &c->reference_count, e));
+    /* Models from before there were any do not name them. */
+    if (json_object_get(in, "segments"))
+        TRY(read_u32(in, "segments", &c->segments, e));
+    if (json_object_get(in, "item_counts"))
+        TRY(read_bool(in, "item_counts", &c->item_counts, e));
     TRY(read_fields(in, &c->shape, e));
     TRY(read_features(in, c, e));
     TRY(check_feature_hash(in, c, e));

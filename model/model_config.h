@@ -16,6 +16,8 @@ struct model_config {
     struct behaviour_config shape;
     uint32_t amount_scale;
     uint32_t reference_count;
+    uint32_t segments;    /* 0: none, also where the file does not say */
+    bool item_counts;     /* a tensor of them is there */
     char **feature_names; /* (shape.features) */
 };
 

@@ -16,7 +16,7 @@
 enum {
     VALUES_ALIGN = 64,
     HASH_BLOCK_BYTES = 1 << 16,
-    TABLES = 8,
+    TABLES = 10,
     PATH_BYTES = 4096,
     CONFIG_BYTES_MAX = 1 << 20,
 };
@@ -36,6 +36,17 @@ static enum rc take_tables(struct model *m, struct err *e)
         calloc(features * (m->params.config.bins + 1) + 1, sizeof(float));
     if (!t->feature_mean || !t->feature_scale || !t->feature_border)
         return ERR(e, RC_STOP, "model: no memory for its tables");
+    return RC_OK;
+}
+
+static enum rc take_items(struct model *m, struct err *e)
+{
+    uint32_t items = m->params.config.items;
+    m->item_counts = calloc((size_t)items + 1, sizeof *m->item_counts);
+    m->popular = calloc((size_t)items + 1, sizeof *m->popular);
+    if (!m->item_counts || !m->popular)
+        return ERR(e, RC_STOP, "model: no memory for %u items", items);
+    model_rank_items(m);
     return RC_OK;
 }
 
@@ -69,6 +80,8 @@ static struct model_config config_of(const struct model *m)
         .shape = m->params.config,
         .amount_scale = m->info.amount_scale,
         .reference_count = m->tables.reference_count,
+        .segments = m->segments.count,
+        .item_counts = m->params.config.items > 0,
         .feature_names = m->feature_names,
     };
 }
@@ -105,6 +118,7 @@ enum rc model_new(struct model **out, const struct behaviour_config *c,
     memcpy(m->tokeniser.field, c->field, sizeof c->field);
     rc = take_values(m, e);
     if (rc == RC_OK) rc = take_tables(m, e);
+    if (rc == RC_OK) rc = take_items(m, e);
     if (rc == RC_OK) rc = copy_names(m, feature_names, e);
     if (rc != RC_OK) {
         model_free(m);
@@ -128,6 +142,9 @@ void model_free(struct model *m)
     free(m->tables.feature_mean);
     free(m->tables.feature_scale);
     free(m->tables.feature_border);
+    free(m->item_counts);
+    free(m->popular);
+    segments_fini(&m->segments);
     free(m->values);
     free(m);
 }
@@ -135,17 +152,6 @@ void model_free(struct model *m)
 const struct model_info *model_info(const struct model *m)
 {
     return &m->info;
-}
-
-int32_t model_item_index(const struct model *m, uint64_t item_hash)
-{
-    if (m->item_field < 0) return -1;
-    return vocabulary_find(&m->tokeniser.vocabulary[m->item_field], item_hash);
-}
-
-struct slice model_item_name(const struct model *m, uint32_t index)
-{
-    return vocabulary_text(&m->tokeniser.vocabulary[m->item_field], index);
 }
 
 /* --- what model.safetensors holds --------------------------------------- */
@@ -163,7 +169,7 @@ static struct stored_tensor floats(const char *name, uint64_t rows,
 
 /* Every learned tensor, then the tables; data points into the model, which
  * is where reading puts it. Returns how many. */
-static uint32_t list_tensors(const struct model *m,
+static uint32_t list_tensors(const struct model *m, bool has_counts,
                              struct stored_tensor out[TENSORS_MAX + TABLES])
 {
     const struct params *p = &m->params;
@@ -184,6 +190,12 @@ static uint32_t list_tensors(const struct model *m,
                       &t->field_quantile[0][0]);
     out[n++] =
         floats("table.anomaly_total", 1, QUANTILE_POINTS, t->total_quantile);
+    if (m->segments.count > 0)
+        out[n++] = floats("segments.centroids", m->segments.count,
+                          p->config.width, m->segments.centroids);
+    if (has_counts)
+        out[n++] =
+            floats("table.item_counts", 1, p->config.items, m->item_counts);
     return n;
 }
 
@@ -225,11 +237,12 @@ static enum rc check_reference(const struct model *m, struct err *e)
     return RC_OK;
 }
 
-static enum rc read_weights(struct model *m, const char *path, struct err *e)
+static enum rc read_weights(struct model *m, bool has_counts, const char *path,
+                            struct err *e)
 {
     struct stored_tensor want[TENSORS_MAX + TABLES], reference;
     struct safetensors *file;
-    uint32_t count = list_tensors(m, want);
+    uint32_t count = list_tensors(m, has_counts, want);
     enum rc rc;
     TRY(safetensors_read(&file, path, e));
     reference = reference_tensor(&m->tables);
@@ -396,19 +409,24 @@ static enum rc check_shape(const struct model_config *c, struct err *e)
         c->reference_count > c->shape.items)
         return ERR(e, RC_STOP, "%s: %u reference items", config_file,
                    c->reference_count);
+    if (c->segments > SEGMENTS_MAX)
+        return ERR(e, RC_STOP, "%s: %u segments, this build knows %d",
+                   config_file, c->segments, SEGMENTS_MAX);
     if (c->amount_scale == 0)
         return ERR(e, RC_STOP, "%s: amount_scale is 0", config_file);
     return RC_OK;
 }
 
-static enum rc read_parts(struct model *m, const json_t *config,
-                          const char *dir, struct err *e)
+static enum rc read_parts(struct model *m, bool has_counts,
+                          const json_t *config, const char *dir, struct err *e)
 {
     const struct behaviour_config *c = &m->params.config;
     char path[PATH_BYTES];
     TRY(path_join(path, dir, weights_file, "", e));
-    TRY(read_weights(m, path, e));
+    TRY(read_weights(m, has_counts, path, e));
     TRY(check_sum(config, dir, weights_file, "", e));
+    segments_ready(&m->segments);
+    model_rank_items(m);
     for (uint32_t f = 0; f < c->field_count; f++) {
         if (!field_has_vocabulary(c->field[f].kind)) continue;
         TRY(read_vocabulary(m, f, dir, e));
@@ -436,9 +454,14 @@ static enum rc open_parts(struct model **out, const json_t *json,
     if (rc == RC_OK)
         rc = model_new(&m, &config.shape, config.amount_scale,
                        (const char *const *)config.feature_names, e);
+    if (rc == RC_OK &&
+        !segments_init(&m->segments, config.segments, config.shape.width))
+        rc = ERR(e, RC_STOP, "no memory for %u segments", config.segments);
     if (rc == RC_OK) {
+        m->info.segments = config.segments;
         m->tables.reference_count = config.reference_count;
-        rc = read_parts(m, json, dir, e);
+        rc = read_parts(m, config.item_counts && config.shape.items > 0, json,
+                        dir, e);
     }
     model_config_fini(&config);
     if (rc == RC_OK)
@@ -537,7 +560,7 @@ static enum rc write_files(struct model *m, const char *dir, const char *card,
                            json_t *sums, struct err *e)
 {
     struct stored_tensor tensors[TENSORS_MAX + TABLES + 1];
-    uint32_t count = list_tensors(m, tensors);
+    uint32_t count = list_tensors(m, m->params.config.items > 0, tensors);
     char path[PATH_BYTES];
     tensors[count++] = reference_tensor(&m->tables);
     TRY(path_join(path, dir, weights_file, "", e));

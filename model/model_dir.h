@@ -14,6 +14,7 @@
 
 #include "heads.h"
 #include "model.h"
+#include "segments.h"
 #include "tokenise.h"
 #include "top_k.h"
 
@@ -27,8 +28,12 @@ struct model {
     struct tokeniser tokeniser;
     struct head_tables tables;
     struct heads *heads;
-    int item_field;       /* index of the field, or -1 */
-    char **feature_names; /* (F) */
+    struct segments segments; /* count 0: none were made */
+    int item_field;           /* index of the field, or -1 */
+    float *item_counts;       /* (N) events of each item in training; all 0 in
+                                 a model that does not say */
+    uint32_t *popular;        /* (N) items, most counted first */
+    char **feature_names;     /* (F) */
 };
 
 /* An empty model of this shape: params, values and tables zeroed, no
@@ -36,6 +41,9 @@ struct model {
 enum rc model_new(struct model **out, const struct behaviour_config *c,
                   uint32_t amount_scale, const char *const *feature_names,
                   struct err *e) MUST_USE;
+
+/* Once item_counts are filled. */
+void model_rank_items(struct model *m);
 
 /* Writes the directory. card: text of model_card.md. *m gets its hash. */
 enum rc model_write(struct model *m, const char *dir, const char *card,

@@ -8,6 +8,7 @@
 #include "train.h"
 #include "train_card.h"
 #include "train_optimizer.h"
+#include "train_segments.h"
 #include "train_tables.h"
 
 enum {
@@ -89,6 +90,9 @@ static enum rc check_options(const struct train_log *log,
     if (!(o->learning_rate > 0))
         return ERR(e, RC_STOP, "training: learning rate %g, must be above 0",
                    (double)o->learning_rate);
+    if (o->segments > SEGMENTS_MAX)
+        return ERR(e, RC_STOP, "training: %u segments, at most %d", o->segments,
+                   SEGMENTS_MAX);
     if (o->epochs_max == 0) return ERR(e, RC_STOP, "training: 0 epochs");
     return RC_OK;
 }
@@ -455,6 +459,10 @@ static enum rc finish(struct run *r, const struct card_facts *facts,
     shared_refresh_whole(r->shared);
     TRY(calibrate(r, e));
     TRY(make_anomaly(r, e));
+    tables_item_counts(r->data, r->m);
+    if (r->o->segments > 0)
+        TRY(train_segments(r->shared, r->lanes, r->team, &r->m->segments, e));
+    r->m->info.segments = r->m->segments.count;
     card = card_text(r->shared, facts);
     if (!card) return ERR(e, RC_STOP, "training: no memory for the card");
     rc = model_write(r->m, dir, card, e);

@@ -29,6 +29,7 @@ void train_options_default(struct train_options *o)
     o->fraud_from_ms = INT64_MIN;
     o->seed = 1;
     o->threads = 2;
+    o->segments = 8;
     o->kv_bf16 = true;
     o->command = "";
 }

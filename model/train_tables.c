@@ -169,6 +169,19 @@ enum rc tables_anomaly(const float *surprise, uint64_t rows,
     return RC_OK;
 }
 
+/* --- items -------------------------------------------------------------- */
+
+void tables_item_counts(const struct train_data *d, struct model *m)
+{
+    if (m->item_field < 0) return;
+    for (uint64_t r = 0; r < d->log->rows; r++) {
+        uint32_t item = d->tokens[r].row[m->item_field];
+        if (d->role[r] == ROLE_TRAIN && item < m->params.config.items)
+            m->item_counts[item]++;
+    }
+    model_rank_items(m);
+}
+
 /* --- unknown ids -------------------------------------------------------- */
 
 static void mean_row(real *table, uint32_t known, uint32_t rows, size_t d,

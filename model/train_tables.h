@@ -25,6 +25,9 @@ enum rc tables_anomaly(const float *surprise, uint64_t rows,
                        const struct heads *h, const struct behaviour_config *c,
                        struct head_tables *t, struct err *e) MUST_USE;
 
+/* How often training had each item. */
+void tables_item_counts(const struct train_data *d, struct model *m);
+
 /* Rows of ids that training never saw become the mean of those it did, so
  * that an unknown id reads like a middling one and not like noise. */
 void tables_unseen_rows(const struct train_data *d, struct model *m);

@@ -103,6 +103,7 @@ struct outcome {
     int64_t label_offset;  /* newest label of its partition before it; -1 */
     const float *features; /* (F) */
     const float *hidden;   /* (D) */
+    int32_t segment;       /* of the user; -1: the model has none */
     const struct recommendation *list;
     uint32_t list_count;
 };

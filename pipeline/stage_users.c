@@ -381,6 +381,7 @@ static enum rc score_requests(struct stage_users *s, struct batch *b,
         o->fraud = s->scores[r].fraud;
         o->anomaly = s->scores[r].anomaly;
         o->hidden = s->scores[r].hidden;
+        o->segment = model_segment(s->o.model, o->hidden);
         TRY(check_score(s, b, i, e));
     }
     return RC_OK;

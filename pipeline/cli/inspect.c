@@ -1,4 +1,5 @@
-/* inspect - a user, a model, a store: what is there, as people read it. */
+/* inspect - a user, an item, a model, a store: what is there, as people read
+ * it. */
 #include "inspect.h"
 
 #include <string.h>
@@ -7,11 +8,15 @@
 #include "model.h"
 
 static const char SYNOPSIS[] =
-    "inspect user ID | model DIR | store DIR [options]";
+    "inspect user ID | item ID | model DIR | store DIR [options]";
 static const char ABOUT[] =
-    "user   one user's row: offsets, windows, newest events; from state.dir "
+    "user   one user's row: offsets, windows, newest events, and with "
+    "model.dir the\n"
+    "       segment; from state.dir "
     "(also while a\n"
     "       process runs), or by folding a log\n"
+    "item   how often the model of model.dir saw it, and which items are like "
+    "it\n"
     "model  what a model directory holds, and for which data it was made\n"
     "store  the families of a state.dir: where each stands; --verify reads "
     "every row";
@@ -43,6 +48,7 @@ static void print_model(const struct model_info *info, const char *dir)
                  info->window, 2 * info->window, 2 * info->window);
     (void)printf("shape     %u layers, %u wide\n", info->layers, info->width);
     (void)printf("items     %u\n", info->items);
+    (void)printf("segments  %u\n", info->segments);
     (void)printf("features  %u, hash %016llx\n", info->features,
                  (unsigned long long)info->feature_hash);
     (void)printf("amounts   in 1/%u\n", info->amount_scale);
@@ -65,12 +71,13 @@ int inspect_model(struct inspect *in, const char *dir)
                    (unsigned long long)info->feature_hash);
     if (in->cli.json)
         cli_print_json(json_pack(
-            "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:s, s:i, s:b}",
+            "{s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:s, s:i, s:b}",
             "directory", dir, "hash", info->hash, "kernel_family", info->family,
             "window", (int)info->window, "width", (int)info->width, "layers",
-            (int)info->layers, "items", (int)info->items, "features",
-            (int)info->features, "feature_hash", hash, "amount_scale",
-            (int)info->amount_scale, "has_fraud", info->has_fraud));
+            (int)info->layers, "items", (int)info->items, "segments",
+            (int)info->segments, "features", (int)info->features,
+            "feature_hash", hash, "amount_scale", (int)info->amount_scale,
+            "has_fraud", info->has_fraud));
     else
         print_model(info, dir);
     model_free(model);
@@ -85,7 +92,8 @@ static int parse(struct inspect *in, int argc, char **argv)
         {"log", "FILE", CLI_TEXTS, &in->logs,
          "user: fold these container files instead of reading state.dir"},
         {"events", "N", CLI_U32, &in->events,
-         "user: newest events shown (default 20; --json: all)"},
+         "user: newest events shown (default 20; --json: all); item: "
+         "nearest items"},
         {"verify", NULL, CLI_FLAG, &in->verify,
          "store: read every row and its checksum"},
         {0},
@@ -106,17 +114,22 @@ static int run(struct inspect *in)
     const char *kind = in->cli.arg_count > 0 ? in->cli.args[0] : "";
     const char *what;
     if (strcmp(kind, "user") != 0 && strcmp(kind, "model") != 0 &&
-        strcmp(kind, "store") != 0)
+        strcmp(kind, "store") != 0 && strcmp(kind, "item") != 0)
         return cli_complain(&in->cli, EXIT_USAGE,
-                            "inspect what? user ID, model DIR or store DIR");
+                            "inspect what? user ID, item ID, model DIR or "
+                            "store DIR");
     if (in->cli.arg_count != 2)
-        return cli_complain(&in->cli, EXIT_USAGE, "%s: give one %s", kind,
-                            strcmp(kind, "user") == 0 ? "ID" : "DIR");
+        return cli_complain(
+            &in->cli, EXIT_USAGE, "%s: give one %s", kind,
+            strcmp(kind, "user") == 0 || strcmp(kind, "item") == 0 ? "ID"
+                                                                   : "DIR");
     what = in->cli.args[1];
     if (strcmp(kind, "model") == 0) return inspect_model(in, what);
     if (strcmp(kind, "store") == 0) return inspect_store(in, what);
     in->config = cli_config(&in->cli);
-    return in->config ? inspect_user(in, what) : EXIT_CONFIG;
+    if (!in->config) return EXIT_CONFIG;
+    return strcmp(kind, "item") == 0 ? inspect_item(in, what)
+                                     : inspect_user(in, what);
 }
 
 int command_inspect(int argc, char **argv)

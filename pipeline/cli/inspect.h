@@ -18,6 +18,7 @@ const char *inspect_time(int64_t time_ms, char out[INSPECT_TIME_BYTES]);
 
 /* Each prints, and returns the exit status. */
 int inspect_user(struct inspect *in, const char *user);
+int inspect_item(struct inspect *in, const char *item);
 int inspect_model(struct inspect *in, const char *dir);
 int inspect_store(struct inspect *in, const char *dir);
 

@@ -15,7 +15,11 @@
 #include "user_row.h"
 #include "worker.h"
 
-enum { READER_MEMORY_BYTES = 16 << 20, NAME_BYTES = 128 };
+enum {
+    READER_MEMORY_BYTES = 16 << 20,
+    NAME_BYTES = 128,
+    SCORER_BYTES = 1 << 20
+};
 
 struct subject {
     struct inspect *in;
@@ -43,6 +47,8 @@ struct subject {
     const struct windows *windows;
     const struct history_shape *history_shape;
     const struct windows_shape *windows_shape;
+
+    int32_t segment; /* by the model; -1: none */
 };
 
 /* --- from the store ---------------------------------------------------- */
@@ -159,6 +165,37 @@ static enum rc find_in_log(struct subject *s, struct err *e)
     return RC_OK;
 }
 
+/* --- by the model ------------------------------------------------------ */
+
+/* Where the user stands after the newest event kept. */
+static enum rc find_segment(struct subject *s, struct err *e)
+{
+    static const float NONE[FEATURES_MAX]; /* only the fraud head reads them */
+    const struct history *h = s->history;
+    struct scorer_limits limits = {
+        .context_bytes_max = SCORER_BYTES, .events_max = 1, .k_max = 1};
+    struct context *context = NULL;
+    struct score_request request = {
+        .context = &context, .n = h->events_total - 1, .features = NONE};
+    struct past_event *events;
+    struct scorer *scorer;
+    struct score score;
+    s->segment = -1;
+    if (!s->model || model_info(s->model)->segments == 0 || h->count == 0)
+        return RC_OK;
+    TRY(scorer_new(&scorer, s->model, limits, e));
+    request.event_count = scorer_events_needed(scorer, NULL, request.n);
+    request.events = events = calloc(request.event_count, sizeof *events);
+    if (events && request.event_count <= h->count) {
+        history_copy(s->history_shape, h, request.event_count, 0, events);
+        scorer_score(scorer, &request, &score, 1);
+        s->segment = model_segment(s->model, score.hidden);
+    }
+    free(events);
+    scorer_free(scorer);
+    return RC_OK;
+}
+
 /* --- printing ---------------------------------------------------------- */
 
 static const char *item_name(const struct subject *s, uint64_t hash,
@@ -238,8 +275,9 @@ static void print_json(const struct subject *s, const struct windows_view *view,
         (void)json_array_append_new(
             list, event_json(s, h->events_total - h->count + i, &events[i]));
     cli_print_json(json_pack(
-        "{s:s%, s:s, s:I, s:I, s:I, s:I, s:i, s:i, s:o, s:o}", "user",
-        (const char *)s->user.ptr, s->user.len, "from", s->from, "events_total",
+        "{s:s%, s:s, s:o, s:I, s:I, s:I, s:I, s:i, s:i, s:o, s:o}", "user",
+        (const char *)s->user.ptr, s->user.len, "from", s->from, "segment",
+        s->segment < 0 ? json_null() : json_integer(s->segment), "events_total",
         (json_int_t)h->events_total, "events_kept", (json_int_t)h->count,
         "applied_offset", (json_int_t)h->applied_offset, "newest_time_ms",
         (json_int_t)h->newest_time_ms, "window_events_kept", (int)view->kept,
@@ -298,6 +336,9 @@ static void print_text(const struct subject *s, const struct windows_view *view,
     (void)printf("events   %llu ever, the newest %u kept\n",
                  (unsigned long long)h->events_total, h->count);
     (void)printf("applied  up to offset %lld\n", (long long)h->applied_offset);
+    if (s->segment >= 0)
+        (void)printf("segment  %d of %u\n", s->segment,
+                     model_info(s->model)->segments);
     print_windows(s, view);
     (void)printf("\nthe newest %u events\n", shown);
     (void)printf("%8s  %-24s  %12s  %12s  %8s  %s\n", "n", "time", "gap s",
@@ -348,6 +389,7 @@ int inspect_user(struct inspect *in, const char *user)
         rc = model_open(&s.model, in->config->model_dir, &e);
     if (rc == RC_OK)
         rc = in->logs.count > 0 ? find_in_log(&s, &e) : find_in_store(&s, &e);
+    if (rc == RC_OK && s.history) rc = find_segment(&s, &e);
     if (rc == RC_OK && s.history) rc = print(&s, &e);
     if (rc != RC_OK)
         status = cli_fail(&in->cli, EXIT_FAILED, &e);

@@ -143,6 +143,8 @@ static const struct cli_usage *usage_of(struct command *c)
         {"fraud-width", "N", CLI_U32, &c->o.fraud_width, "(default 32)"},
         {"fraud-weight", "R", CLI_F64, &c->fraud_weight,
          "of its loss in the whole; 0: none (default 1)"},
+        {"segments", "K", CLI_U32, &c->o.segments,
+         "groups of users; 0: none (default 8)"},
         {"cache-f32", NULL, CLI_FLAG, &c->kv_f32,
          "cached keys and values in 4 bytes instead of 2"},
         {"seed", "N", CLI_U64, &c->o.seed, "(default 1)"},

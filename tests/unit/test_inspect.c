@@ -15,6 +15,8 @@
 
 #include "capture.h"
 #include "cli.h"
+#include "hash.h"
+#include "random_model.h"
 #include "store.h"
 #include "train.h"
 #include "user_row.h"
@@ -105,6 +107,99 @@ static void test_a_user_of_a_log(void **state)
     assert_non_null(strstr(got.err, "no user nobody"));
 }
 
+/* --- by a model -------------------------------------------------------- */
+
+/* Random weights, three segments, items counted by their index. */
+static void write_model(void)
+{
+    const struct random_shape shape = {.layers = 1,
+                                       .width = 16,
+                                       .heads = 2,
+                                       .ffn = 32,
+                                       .window = 8,
+                                       .items = 30};
+    const struct random_names names = {.generated_items = true};
+    struct model *m = random_model_named(shape, names, 3);
+    char path[96];
+    struct err e;
+    assert_true(segments_init(&m->segments, 3, shape.width));
+    for (uint32_t i = 0; i < 3 * shape.width; i++)
+        m->segments.centroids[i] = draw_unit(draw(9, 9, i)) * 4 - 2;
+    for (uint32_t i = 0; i < shape.items; i++)
+        m->item_counts[i] = (float)i;
+    (void)snprintf(path, sizeof path, "%s/model", dir);
+    if (model_write(m, path, "# card\n", &e) != RC_OK) fail_msg("%s", e.text);
+    model_free(m);
+}
+
+static void test_an_item_of_a_model(void **state)
+{
+    json_t *out, *near, *at;
+    double before = 1;
+    size_t i;
+    (void)state;
+    write_model();
+    run(command_inspect,
+        "inspect item i000027 --events 5 --json --set "
+        "model.dir=%s/model %s",
+        dir, ROLES);
+    assert_int_equal(got.status, EXIT_OK);
+    out = json_loads(got.out, 0, NULL);
+    assert_int_equal(json_integer_value(json_object_get(out, "rank")), 3);
+    assert_true(json_real_value(json_object_get(out, "events")) == 27);
+    near = json_object_get(out, "nearest");
+    assert_int_equal(json_array_size(near), 5);
+    json_array_foreach(near, i, at)
+    {
+        double cosine = json_real_value(json_object_get(at, "cosine"));
+        const char *name = json_string_value(json_object_get(at, "item"));
+        assert_true(cosine <= before);
+        assert_string_not_equal(name, "i000027");
+        before = cosine;
+    }
+    json_decref(out);
+    run(command_inspect,
+        "inspect item i000027 --events 100 --set "
+        "model.dir=%s/model %s",
+        dir, ROLES);
+    assert_int_equal(got.status, EXIT_OK);
+    assert_non_null(strstr(got.out, "27 in training, rank 3"));
+    assert_non_null(strstr(got.out, "i000029")); /* all the others */
+    run(command_inspect, "inspect item nothing --set model.dir=%s/model %s",
+        dir, ROLES);
+    assert_int_equal(got.status, EXIT_FAILED);
+    assert_non_null(strstr(got.err, "no item nothing"));
+    run(command_inspect, "inspect item i000027 %s", ROLES);
+    assert_int_equal(got.status, EXIT_CONFIG);
+}
+
+static void test_a_users_segment(void **state)
+{
+    char user[32];
+    json_t *row;
+    (void)state;
+    write_model();
+    run(command_generate, "generate --to %s/ev.avro --events 300 --users 10",
+        dir);
+    run(command_cat, "cat %s/ev.avro", dir);
+    assert_true(count_events(user) > 0);
+    run(command_inspect,
+        "inspect user %s --json --log %s/ev.avro --set model.dir=%s/model %s",
+        user, dir, dir, ROLES);
+    assert_int_equal(got.status, EXIT_OK);
+    row = json_loads(got.out, 0, NULL);
+    assert_true(json_is_integer(json_object_get(row, "segment")));
+    assert_in_range(json_integer_value(json_object_get(row, "segment")), 0, 2);
+    json_decref(row);
+    run(command_inspect,
+        "inspect user %s --log %s/ev.avro --set model.dir=%s/model %s", user,
+        dir, dir, ROLES);
+    assert_non_null(strstr(got.out, " of 3\n"));
+    run(command_inspect, "inspect user %s --json --log %s/ev.avro %s", user,
+        dir, ROLES);
+    assert_non_null(strstr(got.out, "\"segment\": null"));
+}
+
 /* --- a store ----------------------------------------------------------- */
 
 /* A row of one event; damaged: with a bit changed after it was made. */
@@ -181,7 +276,7 @@ static void test_usage(void **state)
     (void)state;
     run(command_inspect, "inspect");
     assert_int_equal(got.status, EXIT_USAGE);
-    run(command_inspect, "inspect item i1");
+    run(command_inspect, "inspect thing i1");
     assert_int_equal(got.status, EXIT_USAGE);
     run(command_inspect, "inspect user");
     assert_int_equal(got.status, EXIT_USAGE);
@@ -209,10 +304,9 @@ int main(void)
 #define TEST(function)                                                         \
     cmocka_unit_test_setup_teardown(function, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
-        TEST(test_a_user_of_a_log),
-        TEST(test_a_store),
-        TEST(test_usage),
-        TEST(test_reset_asks_on_a_terminal_only),
+        TEST(test_a_user_of_a_log), TEST(test_an_item_of_a_model),
+        TEST(test_a_users_segment), TEST(test_a_store),
+        TEST(test_usage),           TEST(test_reset_asks_on_a_terminal_only),
     };
     return cmocka_run_group_tests_name("inspect", tests, NULL, NULL);
 }
