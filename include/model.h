@@ -119,7 +119,11 @@ void scorer_forget_all(struct scorer *s);
 void scorer_move(struct context **from, struct context **to);
 
 /* The k best items for each of count hidden states, best first; equal
- * scores by lower index. Exact. excluded: item indexes in ascending order. */
+ * scores by lower index. Exact, also with what narrows them down: items that
+ * are excluded (indexes in ascending order), those that are not allowed, and
+ * categories of which only so many may be among the k. With caps the list is
+ * what taking the best item again and again gives, where an item of a
+ * category that is full is passed over. */
 struct ranked {
     uint32_t item;
     float score; /* logit */
@@ -128,8 +132,11 @@ struct top_k_request {
     const float *hidden; /* (D) */
     const uint32_t *excluded;
     uint32_t excluded_count;
-    struct ranked *out; /* (k) */
-    uint32_t found;     /* set: min(k, items not excluded) */
+    const uint64_t *allowed;  /* bit i: item i may be listed; NULL: all may */
+    const uint64_t *category; /* (N) of each item, 0: none, which has no cap */
+    uint32_t category_max;    /* most of one category; 0: no caps */
+    struct ranked *out;       /* (k) */
+    uint32_t found;           /* set: all that there are, k at most */
 };
 void scorer_top_k(struct scorer *s, struct top_k_request *in, uint32_t count,
                   uint32_t k);

@@ -250,8 +250,33 @@ static void sift_down(struct ranked *heap, uint32_t count, uint32_t at)
     }
 }
 
+/* Its category's worst in the heap, if the category is full; else found. */
+static uint32_t full_category(const struct search *s, struct ranked r)
+{
+    const struct top_k_request *q = s->request;
+    uint64_t category = q->category_max > 0 ? q->category[r.item] : 0;
+    uint32_t worst = s->found, count = 0;
+    if (category == 0) return s->found;
+    for (uint32_t i = 0; i < s->found; i++) {
+        if (q->category[s->heap[i].item] != category) continue;
+        if (count++ == 0 || worse(s->heap[i], s->heap[worst])) worst = i;
+    }
+    return count < q->category_max ? s->found : worst;
+}
+
+/* Keeps the best set that k and the caps allow. One more item breaks at most
+ * one of them: a full category, whose worst then goes, or k, and then the
+ * worst of all. (Such sets are the independent ones of a laminar matroid, for
+ * which that is exact.) An item no better than the worst of k is never in. */
 static void heap_put(struct search *s, uint32_t k, struct ranked r)
 {
+    uint32_t out = full_category(s, r);
+    if (out < s->found) {
+        if (!worse(s->heap[out], r)) return;
+        s->heap[out] = r;
+        sift_down(s->heap, s->found, out);
+        return;
+    }
     if (s->found < k) {
         uint32_t at = s->found++;
         s->heap[at] = r;
@@ -346,6 +371,12 @@ static bool is_excluded(struct search *s, uint32_t item)
            r->excluded[s->excluded_next] == item;
 }
 
+static bool is_allowed(const struct search *s, uint32_t item)
+{
+    const uint64_t *allowed = s->request->allowed;
+    return !allowed || (allowed[item / 64] >> item % 64 & 1);
+}
+
 static void take_hits(const struct top_k_index *t,
                       struct top_k_scratch *scratch, uint32_t i, uint32_t k,
                       uint32_t group, uint32_t hits)
@@ -353,7 +384,8 @@ static void take_hits(const struct top_k_index *t,
     struct search *s = &scratch->search[i];
     for (; hits != 0; hits &= hits - 1) {
         uint32_t item = group * SCAN_GROUP + (uint32_t)__builtin_ctz(hits);
-        if (item >= t->items || is_excluded(s, item)) continue;
+        if (item >= t->items || !is_allowed(s, item) || is_excluded(s, item))
+            continue;
         for (uint32_t column = 0; column < t->width; column += CACHE_LINE_REALS)
             __builtin_prefetch(t->table + (size_t)item * t->width + column);
         s->waiting[s->waiting_count++] = item;

@@ -1,5 +1,6 @@
 /* Goal: lists are exact: the k best by the scores of a plain pass, in every
- * bit, ties to the lower index, without the excluded items.
+ * bit, ties to the lower index, without what is excluded or not allowed, and
+ * no more of a category than its cap.
  * Method: tables of many sizes and kinds (random, with equal rows, with a few
  * huge rows, all zero) against all logits sorted by qsort. */
 #include <setjmp.h>
@@ -48,6 +49,26 @@ static int by_rank(const void *a, const void *b)
     return x->item < y->item ? -1 : x->item > y->item;
 }
 
+static bool is_full(const struct top_k_request *r, uint32_t item,
+                    const struct ranked *list, uint32_t count)
+{
+    uint32_t same = 0;
+    if (r->category_max == 0 || r->category[item] == 0) return false;
+    for (uint32_t i = 0; i < count; i++)
+        same += r->category[list[i].item] == r->category[item];
+    return same >= r->category_max;
+}
+
+/* The best again and again, but of full categories. Returns how many. */
+static uint32_t take_best(const struct top_k_request *r, struct ranked *all,
+                          uint32_t count, uint32_t k)
+{
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < count && found < k; i++)
+        if (!is_full(r, all[i].item, all, found)) all[found++] = all[i];
+    return found;
+}
+
 static void expect_list(const struct top_k_request *r, const float *logits,
                         uint32_t items, uint32_t k)
 {
@@ -57,10 +78,12 @@ static void expect_list(const struct top_k_request *r, const float *logits,
         while (next < r->excluded_count && r->excluded[next] < i)
             next++;
         if (next < r->excluded_count && r->excluded[next] == i) continue;
+        if (r->allowed && !(r->allowed[i / 64] >> i % 64 & 1)) continue;
         all[count++] = (struct ranked){i, logits[i]};
     }
     qsort(all, count, sizeof *all, by_rank);
-    assert_int_equal(r->found, k < count ? k : count);
+    count = take_best(r, all, count, k);
+    assert_int_equal(r->found, count);
     for (uint32_t i = 0; i < r->found; i++) {
         assert_int_equal(r->out[i].item, all[i].item);
         assert_true(r->out[i].score == all[i].score);
@@ -68,9 +91,31 @@ static void expect_list(const struct top_k_request *r, const float *logits,
     free(all);
 }
 
-static void check(enum kind kind, uint32_t items, uint32_t width,
-                  uint32_t queries, uint32_t k, uint32_t excluded_step)
+/* What else narrows the lists down; zeros: nothing. */
+struct narrowed {
+    uint32_t allowed_of; /* one in so many is not allowed */
+    uint32_t categories, category_max;
+};
+
+static void narrow(struct top_k_request *r, struct narrowed n, uint32_t items,
+                   uint64_t *allowed, uint64_t *category)
 {
+    for (uint32_t i = 0; i < items; i++) {
+        bool out = n.allowed_of > 0 && draw(5, i, 0) % n.allowed_of == 0;
+        if (!out) allowed[i / 64] |= UINT64_C(1) << i % 64;
+        if (n.categories > 0) category[i] = draw(5, i, 1) % n.categories;
+    }
+    if (n.allowed_of > 0) r->allowed = allowed;
+    r->category = category;
+    r->category_max = n.category_max;
+}
+
+static void check_narrowed(enum kind kind, uint32_t items, uint32_t width,
+                           uint32_t queries, uint32_t k, uint32_t excluded_step,
+                           struct narrowed n)
+{
+    uint64_t *allowed = calloc(items / 64 + 1, sizeof *allowed);
+    uint64_t *category = calloc(items, sizeof *category);
     float *table = make_table(kind, items, width);
     float *hidden = calloc((size_t)queries * width, sizeof *hidden);
     float *logits = calloc((size_t)queries * items, sizeof *logits);
@@ -91,6 +136,7 @@ static void check(enum kind kind, uint32_t items, uint32_t width,
                                        .excluded = excluded,
                                        .excluded_count = excluded_count,
                                        .out = out[q]};
+        narrow(&in[q], n, items, allowed, category);
     }
     top_k_find(t, s, in, queries, k);
     top_k_logits(t, s, list, queries, logits);
@@ -99,6 +145,14 @@ static void check(enum kind kind, uint32_t items, uint32_t width,
     top_k_scratch_free(s);
     top_k_index_free(t);
     free(table), free(hidden), free(logits), free(excluded), free(out);
+    free(allowed), free(category);
+}
+
+static void check(enum kind kind, uint32_t items, uint32_t width,
+                  uint32_t queries, uint32_t k, uint32_t excluded_step)
+{
+    check_narrowed(kind, items, width, queries, k, excluded_step,
+                   (struct narrowed){0});
 }
 
 static void test_every_kind(void **state)
@@ -126,6 +180,27 @@ static void test_all_excluded(void **state)
     (void)state;
     check(RANDOM, 100, 16, 2, 10, 1);
     check(RANDOM, 100, 16, 2, 1, 0);
+}
+
+/* Also where caps leave less than k, where most is not allowed, and where all
+ * scores are equal. */
+static void test_allowed_and_caps(void **state)
+{
+    static const struct narrowed all[] = {
+        {.allowed_of = 2},
+        {.allowed_of = 1},
+        {.categories = 2, .category_max = 3}, /* one of them has no cap */
+        {.categories = 5, .category_max = 1},
+        {.categories = 40, .category_max = 2, .allowed_of = 3},
+        {.categories = 1000, .category_max = 1, .allowed_of = 2},
+    };
+    (void)state;
+    for (int kind = 0; kind < KINDS; kind++)
+        for (size_t n = 0; n < sizeof all / sizeof *all; n++) {
+            check_narrowed(kind, 700, 32, 5, 10, 0, all[n]);
+            check_narrowed(kind, 700, 16, 3, K_MAX, 3, all[n]);
+            check_narrowed(kind, 9, 8, 3, 10, 4, all[n]);
+        }
 }
 
 /* The bound must spare most of the work, or it is not worth its while; also
@@ -163,6 +238,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_excluded),
+        cmocka_unit_test(test_allowed_and_caps),
         cmocka_unit_test(test_batches),
         cmocka_unit_test(test_every_kind),
         cmocka_unit_test(test_few_rescored),
