@@ -7,6 +7,7 @@
 #include "cli.h"
 #include "progress.h"
 #include "replay_report.h"
+#include "verify_report.h"
 
 enum { LOOK_EVERY_MS = 20 };
 
@@ -112,7 +113,8 @@ static int parse(struct command *c, int argc, char **argv)
         {"report", "FILE", CLI_TEXT, &c->page,
          "what was measured, as one HTML page"},
         {"verify", "FILE", CLI_TEXTS, &c->verify_paths,
-         "compare with the outputs of a recorded run; exit 4 if they differ"},
+         "compare with the outputs of a recorded run; exit 4 if they differ, "
+         "3 if the replay begins neither at offset 0 nor with --snapshot"},
         {"verify-topics", NULL, CLI_FLAG, &c->verify_topics,
          "the same with the output topics of the configuration"},
         {"snapshot", "DIR", CLI_TEXT, &c->o.snapshot,
@@ -156,6 +158,16 @@ static int parse(struct command *c, int argc, char **argv)
     return status != CLI_GO ? status : check_arguments(c);
 }
 
+static struct topic_range range_of(const struct command *c)
+{
+    return (struct topic_range){
+        .topic = c->topic,
+        .partition = c->partition == UINT32_MAX ? -1 : (int32_t)c->partition,
+        .from = (int64_t)c->from_offset,
+        .until = c->until_offset == UINT64_MAX ? -1 : (int64_t)c->until_offset,
+    };
+}
+
 /* The configuration and the command line, put together. */
 static void fill_options(struct command *c)
 {
@@ -164,12 +176,7 @@ static void fill_options(struct command *c)
     c->o.metrics = c->metrics;
     c->o.paths = (const char *const *)c->cli.args;
     c->o.path_count = c->cli.arg_count;
-    c->o.range = (struct topic_range){
-        .topic = c->topic,
-        .partition = c->partition == UINT32_MAX ? -1 : (int32_t)c->partition,
-        .from = (int64_t)c->from_offset,
-        .until = c->until_offset == UINT64_MAX ? -1 : (int64_t)c->until_offset,
-    };
+    c->o.range = range_of(c);
     c->o.verify = c->verify;
     c->watch.model = c->model;
     c->watch.labels = c->labels;
@@ -187,10 +194,12 @@ static void fill_options(struct command *c)
 
 static enum rc open_record(struct command *c, struct err *e)
 {
+    const struct topic_range range = range_of(c);
     if (c->verify_paths.count == 0 && !c->verify_topics) return RC_OK;
     if (!c->model)
         return ERR(e, RC_STOP, "verifying needs a model: set model.dir");
     TRY(verify_new(&c->verify, c->config, c->model, e));
+    TRY(verify_begin(c->verify, c->topic ? &range : NULL, c->o.snapshot, e));
     for (uint32_t i = 0; i < c->verify_paths.count; i++)
         TRY(verify_read_file(c->verify, c->verify_paths.at[i], e));
     if (c->verify_topics) TRY(verify_read_topics(c->verify, e));
@@ -265,15 +274,15 @@ static enum rc measure(struct command *c, struct err *e)
     return watch_leave_one_out(watches, c->o.workers, &r->leave_one_out, e);
 }
 
-static void finish_report(struct command *c)
+static enum rc finish_report(struct command *c, struct err *e)
 {
     c->report.metrics = c->metrics;
     c->report.model = c->model ? model_info(c->model) : NULL;
     c->report.workers = c->o.workers;
-    if (c->verify) {
-        c->report.verified = true;
-        verify_result(c->verify, &c->report.verify);
-    }
+    if (!c->verify) return RC_OK;
+    c->report.verified = true;
+    verify_result(c->verify, &c->report.verify);
+    return verify_report_first(&c->report.first, c->verify, e);
 }
 
 /* The other model over the same log, whose outputs go nowhere. The first
@@ -297,9 +306,8 @@ static enum rc replay_other(struct command *c, struct command *other,
     TRY(replay_start(&other->replay, &other->o, e));
     TRY(wait_for_end(other, e));
     TRY(measure(other, e));
-    finish_report(other);
     c->report.other = &other->report;
-    return RC_OK;
+    return finish_report(other, e);
 }
 
 static void close_other(struct command *other)
@@ -350,13 +358,14 @@ int command_replay(int argc, char **argv)
     rc = open_all(&c, &e);
     if (rc == RC_OK) rc = wait_for_end(&c, &e);
     if (rc == RC_OK) rc = measure(&c, &e);
-    finish_report(&c);
+    if (rc == RC_OK) rc = finish_report(&c, &e);
     if (rc == RC_OK && c.compare) rc = replay_other(&c, &other, &e);
     if (rc == RC_OK) rc = write_page(&c, &e);
     if (rc == RC_OK)
         print(&c);
     else
-        status = cli_fail(&c.cli, EXIT_FAILED, &e);
+        status =
+            cli_fail(&c.cli, rc == RC_SKIP ? EXIT_CONFIG : EXIT_FAILED, &e);
     if (rc == RC_OK)
         status = replay_report_differs(&c.report) ? EXIT_DIFFERS : EXIT_OK;
     close_other(&other);

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "cli.h"
+#include "verify_report.h"
 
 static double per_second(const struct replay_report *r, uint64_t count)
 {
@@ -120,10 +121,11 @@ static void print_verified(const struct replay_report *r)
                      (unsigned long long)v->differ,
                      (unsigned long long)v->missing,
                      (unsigned long long)v->extra);
-    if (v->partition >= 0)
-        (void)printf("; the first at partition %d, offset %lld", v->partition,
-                     (long long)v->offset);
+    if (v->outside > 0)
+        (void)printf("; %llu are of events not replayed",
+                     (unsigned long long)v->outside);
     (void)printf("\n");
+    if (r->first) verify_report_print(r->first);
 }
 
 bool replay_report_pairs(const struct replay_report *r, uint32_t column)
@@ -340,6 +342,16 @@ static json_t *other_json(const struct replay_report *r)
     return out;
 }
 
+static json_t *verify_json(const struct replay_report *r)
+{
+    const struct verify_result *v = &r->verify;
+    return json_pack("{s:I s:I s:I s:I s:I s:I s:O?}", "equal",
+                     (json_int_t)v->equal, "differ", (json_int_t)v->differ,
+                     "missing", (json_int_t)v->missing, "extra",
+                     (json_int_t)v->extra, "repeated", (json_int_t)v->repeated,
+                     "outside", (json_int_t)v->outside, "first", r->first);
+}
+
 json_t *replay_report_json(const struct replay_report *r)
 {
     const struct metrics *m = r->metrics;
@@ -361,21 +373,15 @@ json_t *replay_report_json(const struct replay_report *r)
         (void)json_object_set_new(out, "kernel_family",
                                   json_string(r->model->family));
     }
-    if (r->verified)
-        (void)json_object_set_new(
-            out, "verify",
-            json_pack("{s:I s:I s:I s:I s:I}", "equal",
-                      (json_int_t)r->verify.equal, "differ",
-                      (json_int_t)r->verify.differ, "missing",
-                      (json_int_t)r->verify.missing, "extra",
-                      (json_int_t)r->verify.extra, "repeated",
-                      (json_int_t)r->verify.repeated));
+    if (r->verified) (void)json_object_set_new(out, "verify", verify_json(r));
     if (r->measured) add_quality(out, r);
     if (r->other) (void)json_object_set_new(out, "compare", other_json(r));
     return out;
 }
+
 void replay_report_free(struct replay_report *r)
 {
+    json_decref(r->first);
     for (uint32_t i = 0; i < WATCH_COLUMNS; i++)
         evaluate_detail_free(&r->details[i]);
 }

@@ -69,6 +69,20 @@ class SnapshotTest(harness.Case):
         for key in ("model_hash", "schema_hash", "policy_hash", "shape"):
             self.assertEqual(folded[key], running[key], key)
 
+    def check_verify(self, config, topic, after):
+        """What the run made after the snapshot, a replay from there makes;
+        from the middle without rows there is nothing to compare."""
+        verify = ["replay", "--config", config, "--topic", topic,
+                  "--verify-topics", "--json"]
+        said = json.loads(millrace(*verify, "--snapshot",
+                                   self.path("snapshot")).stdout)["verify"]
+        self.assertEqual(said["equal"], 2 * after)
+        self.assertGreater(said["outside"], 0)
+        self.assertIsNone(said["first"])
+        refused = millrace(*verify, "--from-offset", "5", ok=False)
+        self.assertEqual(refused.returncode, 3)
+        self.assertIn("--snapshot", refused.stderr)
+
     def test_while_events_flow_and_on_from_there(self):
         """A replay and another installation that begin with a snapshot give
         the bits of a run that never stopped."""
@@ -88,6 +102,7 @@ class SnapshotTest(harness.Case):
         self.assertEqual(rest, {k: v for k, v in whole.items()
                                 if k[1] >= at[k[0]]})
         self.assertLess(len(rest), len(whole))
+        self.check_verify(config, topic, len(rest))
         # Another group, another host: it scores what comes after.
         self.options["group.id"] += "-other"
         self.options["output.fraud.topic"] += "-other"

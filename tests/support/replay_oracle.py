@@ -154,10 +154,14 @@ def check_verify(millrace):
               "--verify", "lists1.avro"]
     same = json.loads(run(*replay, "events.avro"))["verify"]
     assert same == {"equal": 2 * EVENTS, "differ": 0, "missing": 0,
-                    "extra": 0, "repeated": 0}
+                    "extra": 0, "repeated": 0, "outside": 0, "first": None}
     other = json.loads(run(*replay, "--set", "fraud.threshold=0.4",
                            "events.avro", status=4))["verify"]
     assert other["differ"] == 2 * EVENTS and other["equal"] == 0
+    assert (other["first"]["offset"], other["first"]["output"]) == (0, "fraud")
+    assert other["first"]["field"] == "threshold"
+    assert other["first"]["recorded"]["threshold"] == 0.5
+    assert other["first"]["made"]["threshold"] == 0.4
     run(millrace, "replay", "--config", "shop.conf", "--set",
         "model.dir=model", "--verify", "absent.avro", "events.avro", status=1)
 
