@@ -31,8 +31,10 @@ struct model_info {
     uint32_t features;     /* F, window features that the fraud head reads */
     uint64_t feature_hash; /* of their names, in order */
     uint32_t amount_scale;
-    bool has_fraud;    /* trained with labels */
-    uint32_t segments; /* k; 0: none */
+    bool has_fraud;     /* trained with labels */
+    uint32_t segments;  /* k; 0: none */
+    char reference[32]; /* names what fraud scores are explained against
+                           (reasons.h); empty: there is none */
 };
 
 /* Reads and checks a model directory. RC_STOP, with what is wrong and what

@@ -202,10 +202,15 @@ void heads_fraud(const struct heads *h, const real *const *hidden,
                  const float *const *features, uint32_t count, real *scratch,
                  float *out)
 {
-    const float *line = h->tables->calibration;
     heads_fraud_logit(h, hidden, features, count, scratch, out);
     for (uint32_t i = 0; i < count; i++)
-        out[i] = (float)matrix_sigmoid((real)(out[i] * line[0] + line[1]));
+        out[i] = (float)matrix_sigmoid(heads_log_odds(h, (real)out[i]));
+}
+
+real heads_log_odds(const struct heads *h, real logit)
+{
+    const float *line = h->tables->calibration;
+    return (real)((float)logit * line[0] + line[1]);
 }
 
 /* --- anomaly ------------------------------------------------------------ */

@@ -38,6 +38,12 @@ struct head_tables {
     float depth;                         /* the last point's -ln(1 - rank) */
     float field_quantile[FIELDS_MAX][QUANTILE_POINTS];
     float total_quantile[QUANTILE_POINTS];
+    /* What fraud scores are explained against (reasons.h): a typical good
+       event. */
+    bool has_fraud_reference;
+    float *fraud_reference_hidden;   /* (D) */
+    float *fraud_reference_features; /* (2, F): values; 1 where missing, whose
+                                        value is 0 */
 };
 
 struct heads;
@@ -65,6 +71,9 @@ void heads_fraud(const struct heads *h, const real *const *hidden,
 void heads_fraud_logit(const struct heads *h, const real *const *hidden,
                        const float *const *features, uint32_t count,
                        real *scratch, float *out);
+
+/* Calibration: the log-odds of the probability that stands for a logit. */
+real heads_log_odds(const struct heads *h, real logit);
 
 /* Quantiles of count events. before[i] (D): the hidden state before event i
  * in its context, NULL for a user's first event; tokens[i]: its token. */

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,13 +17,15 @@
 enum {
     VALUES_ALIGN = 64,
     HASH_BLOCK_BYTES = 1 << 16,
-    TABLES = 10,
+    TABLES = 12,
     PATH_BYTES = 4096,
     CONFIG_BYTES_MAX = 1 << 20,
 };
 
 static const char weights_file[] = "model.safetensors";
 static const char config_file[] = "config.json";
+/* Models of older builds have none. */
+static const char fraud_reference[] = "table.fraud_reference_hidden";
 
 /* --- in memory ---------------------------------------------------------- */
 
@@ -34,7 +37,10 @@ static enum rc take_tables(struct model *m, struct err *e)
     t->feature_scale = calloc(features + 1, sizeof(float));
     t->feature_border =
         calloc(features * (m->params.config.bins + 1) + 1, sizeof(float));
-    if (!t->feature_mean || !t->feature_scale || !t->feature_border)
+    t->fraud_reference_hidden = calloc(m->params.config.width, sizeof(float));
+    t->fraud_reference_features = calloc(2 * features + 1, sizeof(float));
+    if (!t->feature_mean || !t->feature_scale || !t->feature_border ||
+        !t->fraud_reference_hidden || !t->fraud_reference_features)
         return ERR(e, RC_STOP, "model: no memory for its tables");
     return RC_OK;
 }
@@ -145,8 +151,40 @@ void model_free(struct model *m)
     free(m->item_counts);
     free(m->popular);
     segments_fini(&m->segments);
+    free(m->tables.fraud_reference_hidden);
+    free(m->tables.fraud_reference_features);
     free(m->values);
     free(m);
+}
+
+/* Of the numbers of the reference. */
+static void name_reference(struct model *m)
+{
+    const struct behaviour_config *c = &m->params.config;
+    const struct head_tables *t = &m->tables;
+    uint64_t hash =
+        hash64(slice_of(t->fraud_reference_hidden, c->width * sizeof(float)));
+    hash = hash_mix(hash ^
+                    hash64(slice_of(t->fraud_reference_features,
+                                    2 * (size_t)c->features * sizeof(float))));
+    (void)snprintf(m->info.reference, sizeof m->info.reference,
+                   "typical-good-%08x", (unsigned)(hash >> 32));
+}
+
+void model_set_reference(struct model *m, const real *hidden,
+                         const float *features)
+{
+    const struct behaviour_config *c = &m->params.config;
+    struct head_tables *t = &m->tables;
+    for (uint32_t k = 0; k < c->width; k++)
+        t->fraud_reference_hidden[k] = (float)hidden[k];
+    for (uint32_t f = 0; f < c->features; f++) {
+        bool missing = isnan(features[f]);
+        t->fraud_reference_features[f] = missing ? 0 : features[f];
+        t->fraud_reference_features[c->features + f] = missing;
+    }
+    t->has_fraud_reference = true;
+    name_reference(m);
 }
 
 const struct model_info *model_info(const struct model *m)
@@ -196,6 +234,11 @@ static uint32_t list_tensors(const struct model *m, bool has_counts,
     if (has_counts)
         out[n++] =
             floats("table.item_counts", 1, p->config.items, m->item_counts);
+    if (!t->has_fraud_reference) return n;
+    out[n++] =
+        floats(fraud_reference, 1, p->config.width, t->fraud_reference_hidden);
+    out[n++] = floats("table.fraud_reference_features", 2, features,
+                      t->fraud_reference_features);
     return n;
 }
 
@@ -237,14 +280,33 @@ static enum rc check_reference(const struct model *m, struct err *e)
     return RC_OK;
 }
 
+static enum rc check_fraud_reference(struct model *m, struct err *e)
+{
+    const struct head_tables *t = &m->tables;
+    uint32_t features = m->params.config.features;
+    const float *missing = t->fraud_reference_features + features;
+    if (!t->has_fraud_reference) return RC_OK;
+    for (uint32_t f = 0; f < features; f++)
+        if (missing[f] != 0 && missing[f] != 1)
+            return ERR(e, RC_STOP,
+                       "%s: feature %u of the reference is missing by %g, must "
+                       "be 0 or 1",
+                       weights_file, f, (double)missing[f]);
+    name_reference(m);
+    return RC_OK;
+}
+
 static enum rc read_weights(struct model *m, bool has_counts, const char *path,
                             struct err *e)
 {
     struct stored_tensor want[TENSORS_MAX + TABLES], reference;
     struct safetensors *file;
-    uint32_t count = list_tensors(m, has_counts, want);
+    uint32_t count;
     enum rc rc;
     TRY(safetensors_read(&file, path, e));
+    m->tables.has_fraud_reference =
+        safetensors_find(file, fraud_reference) != NULL;
+    count = list_tensors(m, has_counts, want);
     reference = reference_tensor(&m->tables);
     rc = read_tensor(file, &reference, m->tables.reference, e);
     for (uint32_t i = 0; rc == RC_OK && i < count; i++)
@@ -254,7 +316,8 @@ static enum rc read_weights(struct model *m, bool has_counts, const char *path,
         rc = ERR(e, RC_STOP, "%s: %u tensors, this build knows %u",
                  weights_file, safetensors_count(file), count + 1);
     safetensors_free(file);
-    return rc == RC_OK ? check_reference(m, e) : rc;
+    if (rc == RC_OK) rc = check_reference(m, e);
+    return rc == RC_OK ? check_fraud_reference(m, e) : rc;
 }
 
 /* --- files -------------------------------------------------------------- */

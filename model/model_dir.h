@@ -45,6 +45,11 @@ enum rc model_new(struct model **out, const struct behaviour_config *c,
 /* Once item_counts are filled. */
 void model_rank_items(struct model *m);
 
+/* What its fraud scores are explained against: hidden (D), features (F) with
+ * NaN where missing. Both are copied; *m gets its name. */
+void model_set_reference(struct model *m, const real *hidden,
+                         const float *features);
+
 /* Writes the directory. card: text of model_card.md. *m gets its hash. */
 enum rc model_write(struct model *m, const char *dir, const char *card,
                     struct err *e) MUST_USE;

@@ -1,5 +1,6 @@
 /* Events of a call become rows of chunks: each user's missing tokens, then
  * the new ones, in order; a full chunk runs through all layers at once. */
+#include "scorer.h"
 #include "behaviour_check.h"
 #include "context_pool.h"
 #include "heads.h"
@@ -46,7 +47,7 @@ struct scorer {
     uint8_t *bucket;             /* (CHUNK_ROWS, weight_stride) */
 
     /* Users of the call that wait for the chunk to run, then are unpinned. */
-    struct context **done; /* (events_max) */
+    struct context **done; /* (events_max + SUFFIXES_MAX) */
     uint32_t done_count;
 
     /* The call. */
@@ -115,7 +116,7 @@ static void lay_call(struct scorer *s, struct layout *l)
     s->slot_head = lay(l, slots, sizeof *s->slot_head);
     s->slot_tail = lay(l, slots, sizeof *s->slot_tail);
     s->pending = lay(l, events, sizeof *s->pending);
-    s->done = lay(l, events, sizeof *s->done);
+    s->done = lay(l, events + SUFFIXES_MAX, sizeof *s->done);
     s->token = lay(l, events, sizeof *s->token);
     s->hidden = lay(l, events * d, sizeof(real));
     s->before = lay(l, events * d, sizeof(real));
@@ -343,25 +344,28 @@ static void group_requests(struct scorer *s, const struct score_request *in,
     }
 }
 
+static struct context *new_context(struct scorer *s, struct context **slot,
+                                   uint64_t anchor)
+{
+    struct context *c = context_pool_take(&s->pool, slot, anchor);
+    if (c) return c;
+    flush(s); /* those done no longer need to stay */
+    c = context_pool_take(&s->pool, slot, anchor);
+    assert(c);
+    return c;
+}
+
 /* The context for a request whose own does not lead to it: emptied or new. */
 static struct context *context_from_anchor(struct scorer *s,
                                            const struct score_request *r)
 {
     struct context *c = *r->context;
     uint64_t anchor = anchor_of(s, r->n);
-    if (c) {
-        /* Rows under way still read its old pages. */
-        if (c->rows > 0) flush(s);
-        context_pool_pin(&s->pool, c);
-        context_pool_reset(&s->pool, c, anchor);
-        return c;
-    }
-    c = context_pool_take(&s->pool, r->context, anchor);
-    if (!c) {
-        flush(s);
-        c = context_pool_take(&s->pool, r->context, anchor);
-        assert(c);
-    }
+    if (!c) return new_context(s, r->context, anchor);
+    /* Rows under way still read its old pages. */
+    if (c->rows > 0) flush(s);
+    context_pool_pin(&s->pool, c);
+    context_pool_reset(&s->pool, c, anchor);
     return c;
 }
 
@@ -459,6 +463,32 @@ void scorer_score(struct scorer *s, const struct score_request *in,
                    d * sizeof(real));
     context_pool_trim(&s->pool);
     score_heads(s, in, out, count);
+}
+
+/* ---- contexts that begin later ---------------------------------------- */
+
+void scorer_suffixes(struct scorer *s, const struct past_event *events,
+                     uint32_t count, const uint32_t *from, uint32_t suffixes,
+                     real *out)
+{
+    struct context *slot[SUFFIXES_MAX] = {NULL};
+    uint32_t d = s->model->params.config.width;
+
+    assert(suffixes <= SUFFIXES_MAX);
+    matrix_thread_init();
+    for (uint32_t k = 0; k < suffixes; k++) {
+        struct context *c = new_context(s, &slot[k], from[k]);
+        for (uint32_t i = from[k]; i < count; i++) {
+            struct token token;
+            tokenise(&s->model->tokeniser, &events[i], &token);
+            add_row(s, c, &token, i + 1 == count ? out + (size_t)k * d : NULL);
+        }
+        s->done[s->done_count++] = c;
+    }
+    flush(s);
+    for (uint32_t k = 0; k < suffixes; k++)
+        if (slot[k]) context_pool_release(&s->pool, slot[k]);
+    context_pool_trim(&s->pool);
 }
 
 /* ---- lists ----------------------------------------------------------- */

@@ -14,6 +14,7 @@
 enum {
     THREADS_MAX = 64,
     ANOMALY_ROWS = 50000,     /* that the quantile tables are made of */
+    REFERENCE_ROWS = 50000,   /* whose mean hidden state is the reference's */
     NORMAL_TARGETS_MIN = 500, /* of validation, to make them of it */
     VALIDATION_SHARE = 4,
     START_KEY = 0x7374,
@@ -450,6 +451,26 @@ static enum rc make_anomaly(struct run *r, struct err *e)
     return rc;
 }
 
+/* What fraud scores will be explained against: the middle value of every
+ * feature of good events, and the mean of their hidden states. */
+static enum rc make_reference(struct run *r, struct err *e)
+{
+    struct model *m = r->m;
+    real *hidden = calloc(m->params.config.width, sizeof *hidden);
+    float *features = calloc(m->params.config.features + 1, sizeof *features);
+    bool any = false;
+    enum rc rc = RC_OK;
+    if (!hidden || !features) rc = ERR(e, RC_STOP, "training: no memory");
+    if (rc == RC_OK)
+        rc = measure_good(r->shared, r->lanes, r->team, &r->data->train,
+                          ROLE_TRAIN, REFERENCE_ROWS, hidden, &any, e);
+    if (rc == RC_OK) rc = tables_typical(r->data, features, e);
+    if (rc == RC_OK && any) model_set_reference(m, hidden, features);
+    free(hidden);
+    free(features);
+    return rc;
+}
+
 static enum rc finish(struct run *r, const struct card_facts *facts,
                       const char *dir, struct err *e)
 {
@@ -463,6 +484,7 @@ static enum rc finish(struct run *r, const struct card_facts *facts,
     if (r->o->segments > 0)
         TRY(train_segments(r->shared, r->lanes, r->team, &r->m->segments, e));
     r->m->info.segments = r->m->segments.count;
+    if (r->m->info.has_fraud) TRY(make_reference(r, e));
     card = card_text(r->shared, facts);
     if (!card) return ERR(e, RC_STOP, "training: no memory for the card");
     rc = model_write(r->m, dir, card, e);

@@ -30,7 +30,9 @@ struct pass {
     struct scored_labels *labels;
     const struct heads *heads; /* surprise */
     float *surprise;
-    real **scratch; /* of each thread */
+    real **scratch;       /* of each thread */
+    double *good;         /* (groups, D) sums of hidden states of good events */
+    uint64_t *good_count; /* (groups) */
     uint64_t targets, frauds;
 };
 
@@ -290,6 +292,65 @@ enum rc measure_surprise(const struct train_shared *shared, struct lane **lanes,
     for (uint32_t t = 0; p.scratch && t < threads; t++)
         free(p.scratch[t]);
     free(p.scratch);
+    pass_fini(&p);
+    return rc;
+}
+
+/* --- good events -------------------------------------------------------- */
+
+static void good_group(void *user, uint32_t task, uint32_t thread)
+{
+    const struct pass *p = user;
+    const struct group *g = &p->groups[task];
+    struct lane *l = p->lanes[thread];
+    uint32_t d = p->shared->m->params.config.width;
+    double *sum = p->good + (size_t)task * d;
+    lane_forward(l, p->pieces + g->from, g->count, p->role,
+                 (struct dropout){0});
+    for (uint32_t i = 0; i < l->fraud_count; i++) {
+        const real *hidden = l->hidden + (size_t)l->frauds[i].hidden * d;
+        if (p->shared->data->label[l->frauds[i].row] != LABEL_GOOD) continue;
+        p->good_count[task]++;
+        for (uint32_t k = 0; k < d; k++)
+            sum[k] += (double)hidden[k];
+    }
+}
+
+/* Group by group, whatever thread summed them. */
+static void mean_of_groups(const struct pass *p, uint32_t d, real *out,
+                           bool *any)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < p->group_count; i++)
+        count += p->good_count[i];
+    *any = count > 0;
+    for (uint32_t k = 0; k < d; k++) {
+        double sum = 0;
+        for (uint32_t i = 0; i < p->group_count; i++)
+            sum += p->good[(size_t)i * d + k];
+        out[k] = (real)(count > 0 ? sum / (double)count : 0);
+    }
+}
+
+enum rc measure_good(const struct train_shared *shared, struct lane **lanes,
+                     struct team *team, const struct piece_list *list,
+                     enum role role, uint64_t rows_max, real *out, bool *any,
+                     struct err *e)
+{
+    struct pass p = {.shared = shared, .lanes = lanes, .role = role};
+    uint32_t d = shared->m->params.config.width;
+    enum rc rc = RC_OK;
+    TRY(pass_init(&p, list, (uint32_t)(list->targets / rows_max + 1), e));
+    p.good = calloc((size_t)p.group_count * d + 1, sizeof *p.good);
+    p.good_count = calloc(p.group_count + 1, sizeof *p.good_count);
+    if (p.good && p.good_count) {
+        team_run(team, p.group_count, good_group, &p);
+        mean_of_groups(&p, d, out, any);
+    } else {
+        rc = ERR(e, RC_STOP, "training: no memory");
+    }
+    free(p.good);
+    free(p.good_count);
     pass_fini(&p);
     return rc;
 }

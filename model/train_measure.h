@@ -38,6 +38,13 @@ enum rc measure_surprise(const struct train_shared *shared, struct lane **lanes,
                          uint64_t rows_max, float **out, uint64_t *rows,
                          struct err *e) MUST_USE;
 
+/* The mean hidden state of good events among a role's targets, of about
+ * rows_max of them: out (D). *any is false where there is none. */
+enum rc measure_good(const struct train_shared *shared, struct lane **lanes,
+                     struct team *team, const struct piece_list *list,
+                     enum role role, uint64_t rows_max, real *out, bool *any,
+                     struct err *e) MUST_USE;
+
 /* Area under precision and recall, steps at equal scores taken whole. NaN
  * unless both labels are there. */
 double average_precision(const struct scored_labels *s);

@@ -73,6 +73,42 @@ enum rc tables_features(const struct train_data *d, struct head_tables *t,
     return RC_OK;
 }
 
+/* Sorts count values, of which missing more are none. */
+static float median(float *values, size_t count, size_t missing)
+{
+    if (count <= missing) return NAN;
+    qsort(values, count, sizeof *values, compare_floats);
+    return values[(count - 1) / 2];
+}
+
+enum rc tables_typical(const struct train_data *d, float *out, struct err *e)
+{
+    const struct train_log *log = d->log;
+    uint64_t rows = 0, step;
+    float *values;
+    for (uint64_t r = 0; r < log->rows; r++)
+        rows += d->role[r] == ROLE_TRAIN && d->label[r] == LABEL_GOOD;
+    step = rows / FEATURE_SAMPLE + 1;
+    values = malloc((rows / step + 1) * sizeof *values);
+    if (!values) return ERR(e, RC_STOP, "training: no memory");
+    for (uint32_t f = 0; f < log->features; f++) {
+        size_t count = 0, missing = 0;
+        uint64_t at = 0;
+        for (uint64_t r = 0; r < log->rows; r++) {
+            float x = log->feature_rows[r * log->features + f];
+            if (d->role[r] != ROLE_TRAIN || d->label[r] != LABEL_GOOD) continue;
+            if (at++ % step) continue;
+            if (isfinite(x))
+                values[count++] = x;
+            else
+                missing++;
+        }
+        out[f] = median(values, count, missing);
+    }
+    free(values);
+    return RC_OK;
+}
+
 void tables_reference(uint32_t items, struct head_tables *t)
 {
     t->reference_count = items < REFERENCE_ITEMS ? items : REFERENCE_ITEMS;

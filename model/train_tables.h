@@ -12,6 +12,11 @@
 enum rc tables_features(const struct train_data *d, struct head_tables *t,
                         struct err *e) MUST_USE;
 
+/* The median of each feature over the good ones of those rows; NaN where more
+ * than half have none. out (F). */
+enum rc tables_typical(const struct train_data *d, float *out,
+                       struct err *e) MUST_USE;
+
 /* An even choice over the vocabulary's ranks. */
 void tables_reference(uint32_t items, struct head_tables *t);
 

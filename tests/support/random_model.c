@@ -2,6 +2,7 @@
 
 #include "hash.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 enum { NAME_BYTES = 24, FEATURE_NAMES = 64, START_MS = 1600000000 };
@@ -115,6 +116,19 @@ static void start_tables(struct model *m)
     }
 }
 
+/* One feature in three is usually missing. */
+static void start_reference(struct model *m, uint64_t seed)
+{
+    const struct behaviour_config *c = &m->params.config;
+    real hidden[WIDTH_MAX];
+    float features[FEATURE_NAMES];
+    for (uint32_t k = 0; k < c->width; k++)
+        hidden[k] = draw_unit(draw(seed + 2, k, 0)) - 0.5f;
+    for (uint32_t f = 0; f < c->features; f++)
+        features[f] = f % 3 == 2 ? NAN : draw_unit(draw(seed + 2, f, 1)) * 4;
+    model_set_reference(m, hidden, features);
+}
+
 struct model *random_model(struct random_shape shape, uint64_t seed)
 {
     return random_model_named(shape, (struct random_names){0}, seed);
@@ -139,6 +153,7 @@ struct model *random_model_named(struct random_shape shape,
     if (shape.items > 0) name_items(m, shape.items, given.generated_items);
     start_values(m, seed);
     start_tables(m);
+    if (shape.features > 0) start_reference(m, seed);
     m->behaviour = behaviour_new(&m->params, m->values);
     m->heads = heads_new(&m->params, m->values, &m->tables);
     if (shape.items > 0)
