@@ -304,8 +304,17 @@ bool kafka_is_fenced(rd_kafka_t *rk)
            RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID;
 }
 
+bool kafka_is_forbidden(rd_kafka_resp_err_t error)
+{
+    return error == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+           error == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED ||
+           error == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED ||
+           error == RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+}
+
 enum rc kafka_error_rc(rd_kafka_resp_err_t error)
 {
+    if (kafka_is_forbidden(error)) return RC_STOP;
     switch (error) {
     case RD_KAFKA_RESP_ERR_NO_ERROR:
         return RC_OK;
@@ -317,10 +326,6 @@ enum rc kafka_error_rc(rd_kafka_resp_err_t error)
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
     case RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID:
     case RD_KAFKA_RESP_ERR_PRODUCER_FENCED:
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
-    case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
     case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
     case RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION:
     case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:

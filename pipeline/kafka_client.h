@@ -61,6 +61,9 @@ enum rc kafka_partition_ends(rd_kafka_t *rk, const char *topic,
  * one for another: it can do no more. */
 bool kafka_is_fenced(rd_kafka_t *rk);
 
+/* A right is missing (an ACL). */
+bool kafka_is_forbidden(rd_kafka_resp_err_t error);
+
 /* RC_STOP for what no retry mends (rights, unknown topics, sizes, fencing),
  * RC_AGAIN for the rest. */
 enum rc kafka_error_rc(rd_kafka_resp_err_t error);

@@ -291,8 +291,10 @@ static enum txn_outcome judge(rd_kafka_error_t *error, const char *doing,
         outcome = TXN_BROKEN;
     else if (rd_kafka_error_txn_requires_abort(error))
         outcome = TXN_TO_ABORT;
-    (void)ERR(e, RC_AGAIN, "kafka: %s: %s", doing,
-              rd_kafka_error_string(error));
+    /* What a right is missing for will miss it again. */
+    (void)ERR(
+        e, kafka_is_forbidden(rd_kafka_error_code(error)) ? RC_STOP : RC_AGAIN,
+        "kafka: %s: %s", doing, rd_kafka_error_string(error));
     rd_kafka_error_destroy(error);
     return outcome;
 }
@@ -367,7 +369,7 @@ static enum rc settle(struct kafka_sink *k,
         return e->rc = RC_STOP;
     }
     LOG(INFO, "TXNSETTLED", "committed=%d", committed);
-    return committed ? RC_OK : ERR(e, RC_AGAIN, "%s", why.text);
+    return committed ? RC_OK : ERR(e, why.rc, "%s", why.text);
 }
 
 static enum rc commit_transaction(struct kafka_sink *k,
