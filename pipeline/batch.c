@@ -10,6 +10,11 @@ static const char *const REASONS[BAD_REASONS] = {
     [BAD_LATE] = "late",
 };
 
+const char *list_source_name(enum list_source source)
+{
+    return source == LIST_MODEL ? "model" : "popularity";
+}
+
 const char *bad_reason_name(enum bad_reason reason)
 {
     assert(reason < BAD_REASONS);

@@ -80,10 +80,15 @@ struct event {
     int64_t item_label_offset; /* newest label that it could know; -1: none */
 };
 
+/* By what the items of a list were put in order. */
+enum list_source { LIST_MODEL, LIST_POPULARITY };
+const char *list_source_name(enum list_source source);
+
 struct recommendation {
     struct slice item; /* lent by the model */
     uint32_t index;    /* in the model's vocabulary */
-    float score;
+    float score;       /* logit, or how often training saw the item */
+    double propensity; /* chance of it in its place, given those above it */
 };
 
 /* What the heads and the policy made of an event. */
@@ -106,6 +111,9 @@ struct outcome {
     int32_t segment;       /* of the user; -1: the model has none */
     const struct recommendation *list;
     uint32_t list_count;
+    enum list_source list_source;
+    int64_t catalogue_offset; /* newest record of the catalogue that the list
+                                 saw; -1: none */
 };
 
 struct batch {

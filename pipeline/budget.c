@@ -49,6 +49,7 @@ static uint64_t batch_bytes(const struct config *c,
     each += windows_features(windows) * sizeof(float);
     each += SOURCE_HEADERS_MAX * sizeof(struct header);
     each += (uint64_t)c->recommend_items * LIST_ITEM_BYTES;
+    each += (uint64_t)c->explore_pool * sizeof(struct ranked);
     return each * c->batch_events_max + 3 * c->record_bytes_max;
 }
 

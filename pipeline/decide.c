@@ -6,8 +6,9 @@
 static void hash_policy(struct policy *p)
 {
     struct {
-        double fraud_threshold;
-        uint64_t when, interval_ms, items, seen, type_count;
+        double fraud_threshold, explore_rate;
+        uint64_t when, interval_ms, items, seen, events_min, pool, seed;
+        uint64_t type_count;
         uint64_t types[POLICY_TYPES_MAX];
     } all = {
         .fraud_threshold = p->fraud_threshold,
@@ -15,6 +16,10 @@ static void hash_policy(struct policy *p)
         .interval_ms = (uint64_t)p->interval_ms,
         .items = p->list_items,
         .seen = p->list_seen,
+        .events_min = p->events_min,
+        .explore_rate = p->explore_rate,
+        .pool = p->explore_pool,
+        .seed = p->explore_seed,
         .type_count = p->type_count,
     };
     memcpy(all.types, p->types, p->type_count * sizeof *all.types);
@@ -30,6 +35,10 @@ void policy_init(struct policy *p, const struct config *c)
         .interval_ms = c->recommend_interval,
         .list_items = c->recommend_items,
         .list_seen = c->recommend_seen,
+        .events_min = c->recommend_events_min,
+        .explore_rate = c->explore_rate,
+        .explore_pool = c->explore_pool,
+        .explore_seed = c->explore_seed,
     };
     assert(c->recommend_types.count <= POLICY_TYPES_MAX);
     p->type_count = c->recommend_types.count;
@@ -69,6 +78,48 @@ bool decide_list(const struct policy *p, const struct event *ev,
     default:
         return false;
     }
+}
+
+uint32_t policy_candidates(const struct policy *p)
+{
+    return p->explore_rate > 0 && p->explore_pool > p->list_items
+               ? p->explore_pool
+               : p->list_items;
+}
+
+enum list_source decide_source(const struct policy *p, uint64_t events_total,
+                               uint32_t known)
+{
+    return known > 0 && events_total >= p->events_min ? LIST_MODEL
+                                                      : LIST_POPULARITY;
+}
+
+/* Which of left candidates: 0 is the best of them. One draw says whether to
+ * explore and, if so, by how far it is below the rate, which one. */
+static uint32_t draw_slot(const struct policy *p, uint64_t key, uint32_t slot,
+                          uint32_t left)
+{
+    double u = (double)(draw(p->explore_seed, key, slot) >> 11) * 0x1p-53;
+    uint32_t chosen;
+    if (u >= p->explore_rate) return 0;
+    chosen = (uint32_t)(u / p->explore_rate * left);
+    return chosen < left ? chosen : left - 1; /* u / rate may round to 1 */
+}
+
+uint32_t decide_slots(const struct policy *p, uint64_t key,
+                      struct ranked *candidates, uint32_t count,
+                      double *propensity)
+{
+    uint32_t slots = count < p->list_items ? count : p->list_items;
+    for (uint32_t k = 0; k < slots; k++) {
+        uint32_t left = count - k, at = draw_slot(p, key, k, left);
+        struct ranked chosen = candidates[k + at];
+        memmove(&candidates[k + 1], &candidates[k], at * sizeof *candidates);
+        candidates[k] = chosen;
+        propensity[k] =
+            p->explore_rate / left + (at == 0 ? 1 - p->explore_rate : 0);
+    }
+    return slots;
 }
 
 void decide(const struct policy *p, struct batch *b)

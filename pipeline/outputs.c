@@ -10,7 +10,7 @@ enum {
     NUMBER_BYTES = 24,    /* a 64-bit number as text */
     FIXED_BYTES = 256,    /* of a record: numbers, lengths, hashes */
     PER_EVENT = 2,        /* a score and a list, or one dead letter */
-    LIST_ITEM_DATUMS = 3, /* a record, its id, its score */
+    LIST_ITEM_DATUMS = 4, /* a record, its id, score and propensity */
     RECORD_DATUMS = 24,   /* the rest of either record */
     ARENA_BYTES = 1 << 20,
 };
@@ -33,6 +33,11 @@ static const char *const SCHEMA_NAMES[OUTPUTS] = {
     [OUTPUT_FRAUD] = "fraud_score",
     [OUTPUT_RECOMMENDATIONS] = "recommendations",
 };
+
+uint32_t outputs_datums_max(const struct config *c)
+{
+    return RECORD_DATUMS + LIST_ITEM_DATUMS * c->recommend_items;
+}
 
 enum rc outputs_parse_schemas(struct schema *out[OUTPUTS], struct err *e)
 {
@@ -60,7 +65,7 @@ enum rc outputs_new(struct outputs **out, const struct config *c,
     if (schema_ids) memcpy(o->schema_ids, schema_ids, sizeof o->schema_ids);
     o->messages =
         calloc((size_t)PER_EVENT * c->batch_events_max, sizeof *o->messages);
-    o->tape.max = RECORD_DATUMS + LIST_ITEM_DATUMS * c->recommend_items;
+    o->tape.max = outputs_datums_max(c);
     o->tape.at = calloc(o->tape.max, sizeof *o->tape.at);
     if (!o->messages || !o->tape.at ||
         !arena_init(&o->arena,
@@ -192,11 +197,14 @@ static void tape_list(const struct outputs *o, struct tape *t,
         (void)put(t, DATUM_RECORD);
         put_text(t, u->list[k].item);
         put_float(t, DATUM_FLOAT, (double)u->list[k].score);
-        end_container(t, item, 2);
+        put_float(t, DATUM_DOUBLE, u->list[k].propensity);
+        end_container(t, item, 3);
     }
     end_container(t, array, u->list_count);
+    put_text(t, slice_str(list_source_name(u->list_source)));
+    put_long(t, DATUM_LONG, u->catalogue_offset);
     put_origin(o, t, &b->records[i]);
-    end_container(t, 0, 10);
+    end_container(t, 0, 12);
 }
 
 /* --- messages ----------------------------------------------------------- */

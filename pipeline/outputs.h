@@ -55,6 +55,9 @@ void outputs_set_serving(struct outputs *o, const struct model *model,
 enum rc outputs_parse_schemas(struct schema *out[OUTPUTS],
                               struct err *e) MUST_USE;
 
+/* Most values that one record of either holds, decoded (codec.h). */
+uint32_t outputs_datums_max(const struct config *c);
+
 /* Encodes events from *next on, moves *next past those done, and lends their
  * messages. Call it until *next is b->count. */
 enum rc outputs_encode(struct outputs *o, const struct batch *b, uint32_t *next,

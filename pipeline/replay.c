@@ -113,7 +113,7 @@ static enum rc merge_values(struct part *parts, uint32_t count,
 static enum rc merge_parts(struct replay *r, enum output output, struct err *e)
 {
     struct part parts[REPLAY_WORKERS_MAX] = {{0}};
-    struct tape tape = {.max = 64 + 3 * r->o.config->recommend_items};
+    struct tape tape = {.max = outputs_datums_max(r->o.config)};
     struct container_writer *out = NULL;
     struct decoder *d = NULL;
     const struct schema *s = r->schemas[output];

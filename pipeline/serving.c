@@ -24,7 +24,10 @@ static enum rc take_scorer(struct serving *s, const struct serving_options *o,
     const struct scorer_limits limits = {
         .context_bytes_max = o->context_bytes_max,
         .events_max = o->config->batch_events_max,
-        .k_max = o->config->recommend_items,
+        /* A reload that keeps the model keeps its scorer too. */
+        .k_max = o->config->recommend_items > o->config->explore_pool
+                     ? o->config->recommend_items
+                     : o->config->explore_pool,
     };
     if (!o->model || o->keep_scorer) return RC_OK;
     return scorer_new(&s->scorer, o->model, limits, e);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "decide.h"
 #include "hash.h"
 #include "log.h"
 
@@ -207,28 +208,19 @@ static void put_hash(char *out, uint64_t hash)
     (void)snprintf(out, SNAPSHOT_TEXT_MAX, "%016llx", (unsigned long long)hash);
 }
 
-/* Scores and lists follow from these; rows do not, but who gets a list by
- * interval is kept in them. */
-static uint64_t policy_hash(const struct config *c)
-{
-    char text[256];
-    int len =
-        snprintf(text, sizeof text, "%.17g %d %lld %u %d", c->fraud_threshold,
-                 (int)c->recommend_when, (long long)c->recommend_interval,
-                 c->recommend_items, (int)c->recommend_seen);
-    return hash64(slice_of(text, (size_t)len));
-}
-
 void snapshot_about(struct snapshot_info *out, const struct config *c,
                     const struct schema *reader, const struct model *model)
 {
+    struct policy policy;
     *out = (struct snapshot_info){.stage = "users", .made_ms = store_now_ms()};
     (void)snprintf(out->topic, sizeof out->topic, "%s", c->input_topic);
     if (reader) put_hash(out->schema_hash, hash64(schema_json(reader)));
     if (model)
         (void)snprintf(out->model_hash, sizeof out->model_hash, "%s",
                        model_info(model)->hash);
-    put_hash(out->policy_hash, policy_hash(c));
+    policy_init(&policy, c);
+    (void)snprintf(out->policy_hash, sizeof out->policy_hash, "%s",
+                   policy.hash);
 }
 
 static json_t *describe_parts(const struct snapshot *s)

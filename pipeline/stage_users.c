@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "lists.h"
 #include "shapes.h"
 
 struct stage_users {
@@ -9,7 +10,6 @@ struct stage_users {
     struct scorer *scorer;
     uint32_t features; /* F */
     uint32_t window;   /* W of the model */
-    uint32_t list_max; /* K */
     uint64_t batch;    /* number of the batch at hand, from 1 */
 
     float *feature_rows;     /* (events_max, F) */
@@ -21,17 +21,7 @@ struct stage_users {
     struct context **aside;         /* (events_max) for a request that must
                                        not touch its user's context */
     uint32_t request_count;
-
-    struct top_k_request *top_k;  /* (events_max) */
-    uint32_t *list_request;       /* (events_max) whose list it is */
-    struct ranked *ranked;        /* (events_max, K) */
-    struct recommendation *lists; /* (events_max, K) */
-    uint32_t *excluded;           /* (events_max, history.events) */
-    uint64_t *items;              /* (history.events) of one user */
-    uint64_t *seen;               /* (N / 64) bits of items */
-    uint64_t *seen_words;         /* (N / 4096) bits of words of seen */
-    uint32_t seen_words_count;
-    uint32_t list_count;
+    struct lists *lists; /* NULL: no model */
 };
 
 /* --- taking memory ------------------------------------------------------ */
@@ -39,30 +29,22 @@ struct stage_users {
 static enum rc take_scoring(struct stage_users *s, struct err *e)
 {
     const struct model_info *info = model_info(s->o.model);
-    size_t n = s->o.events_max, k = s->o.policy->list_items;
+    size_t n = s->o.events_max;
     s->window = info->window;
     TRY(shapes_fit_model(s->o.history, s->o.windows, info, e));
-    s->list_max = (uint32_t)(k < info->items ? k : info->items);
-    k = s->list_max;
     s->past_max = n * 2 * s->window;
     s->past = calloc(s->past_max, sizeof *s->past);
     s->requests = calloc(n, sizeof *s->requests);
     s->scores = calloc(n, sizeof *s->scores);
     s->request_event = calloc(n, sizeof *s->request_event);
     s->aside = calloc(n, sizeof(struct context *));
-    s->top_k = calloc(n, sizeof *s->top_k);
-    s->list_request = calloc(n, sizeof *s->list_request);
-    s->ranked = calloc(n * k + 1, sizeof *s->ranked);
-    s->lists = calloc(n * k + 1, sizeof *s->lists);
-    s->excluded = calloc(n * s->o.history->events_max, sizeof *s->excluded);
-    s->items = calloc(s->o.history->events_max, sizeof *s->items);
-    s->seen_words_count = info->items / 4096 + 1;
-    s->seen_words = calloc(s->seen_words_count, sizeof *s->seen_words);
-    s->seen = calloc((size_t)s->seen_words_count * 64, sizeof *s->seen);
-    if (s->past && s->requests && s->scores && s->request_event && s->aside &&
-        s->top_k && s->list_request && s->ranked && s->lists && s->excluded &&
-        s->items && s->seen && s->seen_words)
-        return RC_OK;
+    if (s->past && s->requests && s->scores && s->request_event && s->aside)
+        return lists_new(&s->lists,
+                         &(struct lists_options){.policy = s->o.policy,
+                                                 .history = s->o.history,
+                                                 .model = s->o.model,
+                                                 .events_max = s->o.events_max},
+                         e);
     return ERR(e, RC_STOP,
                "users stage: no memory for batches of %zu events; lower "
                "batch.events.max",
@@ -99,14 +81,7 @@ void stage_users_free(struct stage_users *s)
     free(s->scores);
     free(s->request_event);
     free((void *)s->aside);
-    free(s->top_k);
-    free(s->list_request);
-    free(s->ranked);
-    free(s->lists);
-    free(s->excluded);
-    free(s->items);
-    free(s->seen);
-    free(s->seen_words);
+    lists_free(s->lists);
     free(s);
 }
 
@@ -179,50 +154,6 @@ static void gather_aside(struct stage_users *s, struct batch *b, uint32_t i,
     s->request_count++;
 }
 
-static uint32_t lowest_bit(uint64_t x)
-{
-    return (uint32_t)__builtin_ctzll(x);
-}
-
-/* The items of the user's history that the model knows, in ascending order,
- * each once. A bit for each item, and a bit for each word of those, put them
- * in order: far less than sorting takes. All bits are zero again after. */
-static uint32_t gather_seen(struct stage_users *s, const struct user_state *us,
-                            uint32_t *out)
-{
-    uint32_t count = history_items(s->o.history, &us->history, s->items);
-    uint32_t found = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        int32_t index = model_item_index(s->o.model, s->items[i]);
-        uint32_t word = (uint32_t)index / 64;
-        if (index < 0) continue;
-        s->seen[word] |= UINT64_C(1) << index % 64;
-        s->seen_words[word / 64] |= UINT64_C(1) << word % 64;
-    }
-    for (uint32_t w = 0; w < s->seen_words_count; w++)
-        for (; s->seen_words[w]; s->seen_words[w] &= s->seen_words[w] - 1) {
-            uint32_t word = w * 64 + lowest_bit(s->seen_words[w]);
-            for (; s->seen[word]; s->seen[word] &= s->seen[word] - 1)
-                out[found++] = word * 64 + lowest_bit(s->seen[word]);
-        }
-    return found;
-}
-
-/* A list to be made. What it leaves out is gathered now: an item of a later
- * event of this batch is not yet seen. */
-static void gather_list(struct stage_users *s, struct batch *b, uint32_t i)
-{
-    uint32_t c = s->list_count++;
-    uint32_t *excluded = &s->excluded[(size_t)c * s->o.history->events_max];
-    s->list_request[c] = s->request_count - 1;
-    s->top_k[c] = (struct top_k_request){
-        .excluded = excluded,
-        .excluded_count =
-            s->o.policy->list_seen ? 0 : gather_seen(s, b->users[i], excluded),
-        .out = &s->ranked[(size_t)c * s->list_max],
-    };
-}
-
 /* Events before it in this batch keep the row that they were applied to;
  * later ones go to the new one. */
 static void replace_user(struct batch *b, uint32_t i, struct user_state *fresh)
@@ -281,13 +212,14 @@ static void apply_event(struct stage_users *s, struct state *st,
     o->tiled = windows_apply(s->o.windows, us->windows, &ev->past, row);
     o->features = row;
     /* A model without items has no list to give. */
-    ev->recommend = (!s->o.model || s->list_max > 0) &&
+    ev->recommend = (!s->o.model || lists_possible(s->lists)) &&
                     decide_list(s->o.policy, ev, &us->history.listed_ms);
     state_touched(st, us, offset, ev->stream_ms);
     if (!s->o.model || ev->fold) return;
     o->scored = true;
     gather_request(s, b, i);
-    if (ev->recommend && s->o.lists) gather_list(s, b, i);
+    if (ev->recommend && s->o.lists)
+        lists_gather(s->lists, &us->history, b, i, s->request_count - 1);
 }
 
 static void admit_event(struct stage_users *s, struct state *st,
@@ -327,7 +259,7 @@ void stage_users_apply(struct stage_users *s, struct state *st, struct batch *b)
     s->batch++;
     s->past_used = 0;
     s->request_count = 0;
-    s->list_count = 0;
+    if (s->lists) lists_begin(s->lists);
     for (uint32_t i = 0; i < b->count; i++) {
         const struct event *ev = &b->events[i];
         if (ev->bad != BAD_NONE) continue;
@@ -387,21 +319,6 @@ static enum rc score_requests(struct stage_users *s, struct batch *b,
     return RC_OK;
 }
 
-static void name_list(struct stage_users *s, struct batch *b, uint32_t c)
-{
-    const struct top_k_request *t = &s->top_k[c];
-    struct recommendation *list = &s->lists[(size_t)c * s->list_max];
-    struct outcome *o = &b->outcomes[s->request_event[s->list_request[c]]];
-    for (uint32_t k = 0; k < t->found; k++)
-        list[k] = (struct recommendation){
-            .item = model_item_name(s->o.model, t->out[k].item),
-            .index = t->out[k].item,
-            .score = t->out[k].score,
-        };
-    o->list = list;
-    o->list_count = t->found;
-}
-
 /* Contexts that were made for one score. */
 static void drop_asides(struct stage_users *s)
 {
@@ -415,11 +332,6 @@ enum rc stage_users_forward(struct stage_users *s, struct batch *b,
     if (s->request_count == 0) return RC_OK;
     TRY(score_requests(s, b, e));
     drop_asides(s);
-    for (uint32_t c = 0; c < s->list_count; c++)
-        s->top_k[c].hidden = s->scores[s->list_request[c]].hidden;
-    if (s->list_count > 0)
-        scorer_top_k(s->scorer, s->top_k, s->list_count, s->list_max);
-    for (uint32_t c = 0; c < s->list_count; c++)
-        name_list(s, b, c);
+    lists_make(s->lists, s->scorer, s->scores, b);
     return RC_OK;
 }

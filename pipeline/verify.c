@@ -23,8 +23,6 @@ enum {
     TAIL_PARTITION,
     TAIL_OFFSET,
     TAIL_DATUMS,
-    RECORD_DATUMS = 24,
-    LIST_ITEM_DATUMS = 3,
     FILES_MAX = 64,
 };
 
@@ -92,11 +90,6 @@ struct verify_sink {
     struct tape tape; /* its own: sinks work at the same time */
 };
 
-static uint32_t datums_max(const struct config *c)
-{
-    return RECORD_DATUMS + LIST_ITEM_DATUMS * c->recommend_items;
-}
-
 enum rc verify_new(struct verify **out, const struct config *c,
                    const struct model *model, struct err *e)
 {
@@ -107,7 +100,7 @@ enum rc verify_new(struct verify **out, const struct config *c,
     v->made_at.partition = -1;
     v->config = c;
     v->model = model_info(model);
-    v->tape.max = datums_max(c);
+    v->tape.max = outputs_datums_max(c);
     v->tape.at = calloc(v->tape.max, sizeof *v->tape.at);
     rc = v->tape.at ? outputs_parse_schemas(v->schemas, e)
                     : ERR(e, RC_STOP, "verify: no memory");
@@ -530,7 +523,7 @@ enum rc verify_sink(struct sink **out, struct verify *v, struct sink *inner,
                     struct err *e)
 {
     struct verify_sink *k = calloc(1, sizeof *k);
-    struct datum *at = calloc(datums_max(v->config), sizeof *at);
+    struct datum *at = calloc(outputs_datums_max(v->config), sizeof *at);
     if (!k || !at) {
         free(k);
         free(at);
@@ -540,7 +533,7 @@ enum rc verify_sink(struct sink **out, struct verify *v, struct sink *inner,
     k->sink.ignores = inner->ignores & ~v->outputs;
     k->verify = v;
     k->inner = inner;
-    k->tape = (struct tape){.at = at, .max = datums_max(v->config)};
+    k->tape = (struct tape){.at = at, .max = outputs_datums_max(v->config)};
     *out = &k->sink;
     return RC_OK;
 }

@@ -1,7 +1,8 @@
 /* test_decide.c - goal: who gets a list and what is flagged follows from the
- * configuration and the log, as options.def says.
+ * configuration and the log, as options.def says; the propensities of a list
+ * are how often it is made.
  * Method: each policy on events made here; the interval against a plain walk
- * over random times. */
+ * over random times; lists drawn often, by chi-square. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -97,6 +98,122 @@ static void test_interval_at_the_ends_of_time(void **state)
     assert_false(decide_list(&p, &first, &listed_ms));
 }
 
+/* --- exploration -------------------------------------------------------- */
+
+enum { POOL = 5, LISTED = 3, WAYS = POOL * POOL * POOL, DRAWS = 120000 };
+
+/* One of the ways to fill the list, by the items in its places. */
+static uint32_t way_of(const struct ranked *list)
+{
+    return (list[0].item * POOL + list[1].item) * POOL + list[2].item;
+}
+
+static struct policy exploring(const char *rate)
+{
+    char set[64];
+    (void)snprintf(set, sizeof set, "explore.rate=%s", rate);
+    return policy_of((const char *const[]){
+        set, "explore.pool=5", "explore.seed=11", "recommend.items=3", NULL});
+}
+
+/* How far the frequencies of all lists are from what the logged propensities
+ * say, as chi-square over the lists; stretch: as if the rate were so much
+ * higher. *ways: how many lists came up. */
+static double chi_square(const struct policy *p, double stretch, uint32_t *ways)
+{
+    static uint32_t seen[WAYS];
+    static double chance[WAYS];
+    double sum = 0;
+    memset(seen, 0, sizeof seen);
+    for (uint32_t i = 0; i < DRAWS; i++) {
+        struct ranked pool[POOL];
+        double propensity[LISTED], product = 1;
+        uint32_t w;
+        for (uint32_t c = 0; c < POOL; c++)
+            pool[c] = (struct ranked){c, (float)-c};
+        assert_int_equal(decide_slots(p, hash_mix(i), pool, POOL, propensity),
+                         LISTED);
+        for (uint32_t k = 0; k < LISTED; k++)
+            product *= propensity[k];
+        w = way_of(pool);
+        /* The same list is always as likely. */
+        assert_true(seen[w] == 0 || chance[w] == product);
+        chance[w] = product;
+        seen[w]++;
+    }
+    *ways = 0;
+    for (uint32_t w = 0; w < WAYS; w++) {
+        double expected = chance[w] * DRAWS, apart;
+        if (seen[w] == 0) continue;
+        if (w == way_of((struct ranked[]){{0, 0}, {1, 0}, {2, 0}}))
+            expected /= stretch;
+        apart = seen[w] - expected;
+        sum += apart * apart / expected;
+        (*ways)++;
+    }
+    return sum;
+}
+
+/* 60 lists of 3 of 5: with 59 degrees of freedom chi-square is above 103 once
+ * in five thousand; a wrong propensity of one list by 3 % is far above. */
+static void test_propensities_are_frequencies(void **state)
+{
+    const double MOST = 103;
+    struct policy often = exploring("0.4"), always = exploring("1");
+    uint32_t ways;
+    (void)state;
+    assert_true(chi_square(&often, 1, &ways) < MOST);
+    assert_int_equal(ways, 60);
+    assert_true(chi_square(&always, 1, &ways) < MOST);
+    assert_int_equal(ways, 60);
+    assert_true(chi_square(&often, 1.06, &ways) > MOST);
+}
+
+/* All that is drawn is drawn from the seed, the event and the place. */
+static void test_draws_are_hashes(void **state)
+{
+    struct policy p = exploring("0.5"), none = exploring("0"),
+                  other = policy_of((const char *const[]){
+                      "explore.rate=0.5", "explore.pool=5", "explore.seed=12",
+                      "recommend.items=3", NULL});
+    uint32_t differ = 0;
+    (void)state;
+    assert_string_not_equal(p.hash, none.hash);
+    assert_string_not_equal(p.hash, other.hash);
+    assert_int_equal(policy_candidates(&p), POOL);
+    assert_int_equal(policy_candidates(&none), LISTED);
+    for (uint32_t i = 0; i < 1000; i++) {
+        struct ranked a[POOL], b[POOL], c[POOL];
+        double x[LISTED], y[LISTED];
+        for (uint32_t k = 0; k < POOL; k++)
+            a[k] = b[k] = c[k] = (struct ranked){k, (float)-k};
+        (void)decide_slots(&p, i, a, POOL, x);
+        (void)decide_slots(&p, i, b, POOL, y);
+        assert_memory_equal(a, b, sizeof a);
+        assert_memory_equal(x, y, sizeof x);
+        (void)decide_slots(&other, i, b, POOL, y);
+        differ += way_of(a) != way_of(b);
+        assert_int_equal(decide_slots(&none, i, c, POOL, y), LISTED);
+        for (uint32_t k = 0; k < LISTED; k++)
+            assert_true(c[k].item == k && y[k] == 1);
+        /* What is left of a pool: all its items, and no more. */
+        assert_int_equal(decide_slots(&p, i, c, 2, y), 2);
+        assert_true(c[0].item + c[1].item == 1);
+        assert_int_equal(decide_slots(&p, i, c, 0, y), 0);
+    }
+    assert_true(differ > 500);
+}
+
+static void test_new_users(void **state)
+{
+    struct policy p =
+        policy_of((const char *const[]){"recommend.events.min=3", NULL});
+    (void)state;
+    assert_int_equal(decide_source(&p, 2, 2), LIST_POPULARITY);
+    assert_int_equal(decide_source(&p, 3, 1), LIST_MODEL);
+    assert_int_equal(decide_source(&p, 100, 0), LIST_POPULARITY);
+}
+
 static void test_flags(void **state)
 {
     struct policy p =
@@ -170,6 +287,9 @@ int main(void)
         cmocka_unit_test(test_types),
         cmocka_unit_test(test_interval),
         cmocka_unit_test(test_interval_at_the_ends_of_time),
+        cmocka_unit_test(test_propensities_are_frequencies),
+        cmocka_unit_test(test_draws_are_hashes),
+        cmocka_unit_test(test_new_users),
         cmocka_unit_test(test_flags),
         cmocka_unit_test(test_interval_in_the_spine),
     };

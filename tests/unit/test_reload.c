@@ -575,6 +575,9 @@ static void test_live_options(void **state)
         "recommend.types",
         "recommend.interval",
         "recommend.seen",
+        "recommend.events.min",
+        "explore.rate",
+        "explore.seed",
         "poll.wait.ms", /* worker.c, by its config */
         "commit.interval",
         "drain.timeout", /* reload_drain_ms */

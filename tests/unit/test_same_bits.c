@@ -15,6 +15,9 @@
 
 #include "spine_log.h"
 
+/* Lists of all sorts: explored, and by popularity for new users. */
+#define LISTS "explore.rate=0.3", "explore.pool=15", "recommend.events.min=3"
+
 enum { EVENTS = 2500, USERS = 50, SEED = 9, WORKERS_MAX = 3 };
 
 static struct spine_log the_log;
@@ -30,7 +33,7 @@ struct way {
 static void run_share(struct spine_run *r, const struct way *way,
                       uint32_t share)
 {
-    const char *sets[] = {way->batch, NULL};
+    const char *sets[] = {way->batch, LISTS, NULL};
     spine_run_open(r, &the_log, sets);
     r->options.context_bytes_max = way->context_bytes;
     r->options.cache_bytes = way->cache_bytes;
@@ -101,9 +104,12 @@ static void test_batches_caches_workers(void **state)
 /* Rows that went through the store and came back are the same rows. */
 static void test_through_the_store(void **state)
 {
-    const char *sets[] = {"batch.events.max=16", "commit.interval=1ms",
+    const char *sets[] = {"batch.events.max=16",
+                          "commit.interval=1ms",
                           "state.checkpoint.rows=1000000",
-                          "state.checkpoint.age=100ms", NULL};
+                          "state.checkpoint.age=100ms",
+                          LISTS,
+                          NULL};
     struct store_options o = {.memory_bytes = 8 << 20};
     struct spine_run r;
     struct spine_outputs got;
