@@ -1,6 +1,6 @@
 /* evaluate.h - how good scores were, on data whose truth is known.
  *
- * Fraud    Rows (scores, label, user, time) are collected as a replay goes
+ * Rows     Rows (scores, label, user, time) are collected as a replay goes
  *          and measured at its end. AUC ROC and average precision as
  *          scikit-learn defines them (equal scores are one threshold), log
  *          loss clipped at 2^-52. Card Precision@k as the fraud handbook
@@ -11,8 +11,6 @@
  * Known    The handbook's rule: on a test day, users with a fraud between
  *          known_from and the day's start less delay are left out, since
  *          their cards are blocked by then.
- * Ranks    Hit rate, NDCG and MRR at k from the rank of the item that came,
- *          equal scores against us, and what popularity alone would reach.
  * Memory   Arrays that double; about 24 bytes a row and one score.
  * Threads  One thread per collector. */
 #ifndef MILLRACE_EVALUATE_H
@@ -22,8 +20,6 @@
 #include <stdint.h>
 
 #include "err.h"
-
-/* ---------------------------------------------------------------- fraud */
 
 enum { EVALUATE_COLUMNS_MAX = 4 };
 
@@ -70,41 +66,5 @@ struct evaluate_result {
 enum rc evaluate_measure(const struct evaluate *ev, uint32_t column,
                          const struct evaluate_options *o,
                          struct evaluate_result *out, struct err *e) MUST_USE;
-
-/* ------------------------------------------------------- recommendation */
-
-enum { RANKING_KS = 4 };
-extern const uint32_t RANKING_K[RANKING_KS]; /* 1, 5, 10, 20 */
-
-/* Sums; start from zeros. Rank 1 is the best; 0: the item was not ranked
- * (unknown, or not in the list), a miss at every k. */
-struct ranking {
-    uint64_t events;
-    uint64_t hits[RANKING_KS];
-    double ndcg_sum[RANKING_KS]; /* 1 / log2(rank + 1) */
-    double mrr_sum[RANKING_KS];  /* 1 / rank */
-};
-void ranking_add(struct ranking *r, uint32_t rank);
-/* Means at RANKING_K[i]; NaN without events. */
-double ranking_hit_rate(const struct ranking *r, uint32_t i);
-double ranking_ndcg(const struct ranking *r, uint32_t i);
-double ranking_mrr(const struct ranking *r, uint32_t i);
-
-/* Rank of target among items scores, excluded ones (ascending) put aside
- * unless it is the target: one more than the others that score at least as
- * much. A target whose score is NaN ranks last. */
-uint32_t ranking_of(const float *scores, uint32_t items, uint32_t target,
-                    const uint32_t *excluded, uint32_t excluded_count);
-
-/* The baseline: items by how often they came so far. */
-struct popularity;
-struct popularity *popularity_new(uint32_t items); /* NULL: no memory */
-void popularity_free(struct popularity *p);
-/* As ranking_of with the counts as scores, in time for every event. */
-uint32_t popularity_rank(const struct popularity *p, uint32_t target,
-                         const uint32_t *excluded, uint32_t excluded_count);
-/* RC_STOP: no memory. */
-enum rc popularity_add(struct popularity *p, uint32_t item,
-                       struct err *e) MUST_USE;
 
 #endif

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "evaluate_rows.h"
-#include "hash.h"
 #include "train.h"
 
 enum { NEWTON_STEPS = 50 };
@@ -169,21 +168,6 @@ static void measure_calibration(const struct rows *r, struct evaluate_detail *d)
 
 /* --- the bootstrap ------------------------------------------------------- */
 
-/* Poisson(1) by inversion: one draw for each user and resample. */
-static uint32_t times_drawn(uint64_t user, uint64_t resample)
-{
-    static const double at_most[] = {/* sums of 1 / (e k!) */
-                                     0.36787944117144233, 0.73575888234288467,
-                                     0.91969860292860584, 0.98101184312384626,
-                                     0.99634015317265634, 0.99940581518241838,
-                                     0.99991675885071200, 0.99998975080332531};
-    double u = (double)(hash_mix(user ^ resample) >> 11) * 0x1p-53;
-    uint32_t k = 0;
-    while (k < sizeof at_most / sizeof *at_most && u >= at_most[k])
-        k++;
-    return k;
-}
-
 struct resampled {
     double auc_roc, average_precision;
 };
@@ -192,12 +176,11 @@ struct resampled {
 static struct resampled resample(const struct rows *r, uint32_t number)
 {
     double above_good = 0, above_fraud = 0, pairs = 0, precision = 0;
-    uint64_t draw = hash_mix(number + 1);
     for (uint64_t i = 0, end; i < r->count; i = end) {
         double fraud = 0, good = 0;
         for (end = i; end < r->count && r->at[end].score == r->at[i].score;
              end++) {
-            uint32_t times = times_drawn(r->at[end].user, draw);
+            uint32_t times = bootstrap_times(r->at[end].user, number);
             *(is_fraud(&r->at[end]) ? &fraud : &good) += times;
         }
         pairs += good * (above_fraud + fraud / 2);
@@ -212,34 +195,15 @@ static struct resampled resample(const struct rows *r, uint32_t number)
     };
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-struct evaluate_interval evaluate_difference(const double *a, const double *b)
-{
-    double values[EVALUATE_RESAMPLES];
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < EVALUATE_RESAMPLES; i++)
-        if (isfinite(a[i] - b[i])) values[count++] = a[i] - b[i];
-    if (count == 0) return (struct evaluate_interval){NAN, NAN};
-    qsort(values, count, sizeof *values, by_value);
-    return (struct evaluate_interval){values[(uint32_t)(count * 0.025)],
-                                      values[(uint32_t)(count * 0.975)]};
-}
-
 static void measure_intervals(const struct rows *r, struct evaluate_detail *d)
 {
-    static const double none[EVALUATE_RESAMPLES];
-    for (uint32_t i = 0; i < EVALUATE_RESAMPLES; i++) {
+    for (uint32_t i = 0; i < BOOTSTRAP_RESAMPLES; i++) {
         struct resampled one = resample(r, i);
         d->auc_resampled[i] = one.auc_roc;
         d->precision_resampled[i] = one.average_precision;
     }
-    d->auc_roc = evaluate_difference(d->auc_resampled, none);
-    d->average_precision = evaluate_difference(d->precision_resampled, none);
+    d->auc_roc = bootstrap_interval(d->auc_resampled);
+    d->average_precision = bootstrap_interval(d->precision_resampled);
 }
 
 /* --- days ---------------------------------------------------------------- */
@@ -289,7 +253,7 @@ static bool measure_days(struct scored *at, struct evaluate_result *counts,
 
 static void begin(struct evaluate_detail *d)
 {
-    const struct evaluate_interval none = {NAN, NAN};
+    const struct interval none = {NAN, NAN};
     *d = (struct evaluate_detail){.budget = {NAN, NAN},
                                   .auc_roc = none,
                                   .average_precision = none,
@@ -301,7 +265,7 @@ static void begin(struct evaluate_detail *d)
         d->precision_at[i] = d->recall_at[i] = NAN;
     for (uint32_t i = 0; i < EVALUATE_RATES; i++)
         d->recall_at_rate[i] = d->precision_at_rate[i] = NAN;
-    for (uint32_t i = 0; i < EVALUATE_RESAMPLES; i++)
+    for (uint32_t i = 0; i < BOOTSTRAP_RESAMPLES; i++)
         d->auc_resampled[i] = d->precision_resampled[i] = NAN;
 }
 

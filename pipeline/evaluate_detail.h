@@ -14,15 +14,14 @@
  *          Mean score against frauds in bins of fixed edges; observed over
  *          expected frauds; intercept and slope of a logistic regression of
  *          the label on the score's logit (Cox 1958), 0 and 1 at best.
- * Interval 95 % by the bootstrap over users, whose rows come together: each
- *          user counts Poisson(1) times, drawn by a hash of user and
- *          resample, so the interval does not depend on order or workers.
- *          Drawn only where options ask: it takes as long as the rest.
+ * Interval 95 % by the bootstrap over users (bootstrap.h), drawn only where
+ *          options ask: it takes as long as the rest.
  * Memory   evaluate_detail_free.
  * Threads  No shared state. */
 #ifndef MILLRACE_EVALUATE_DETAIL_H
 #define MILLRACE_EVALUATE_DETAIL_H
 
+#include "bootstrap.h"
 #include "evaluate_budget.h"
 
 enum {
@@ -31,7 +30,6 @@ enum {
     EVALUATE_RATES = 3,
     EVALUATE_BINS = 10,
     EVALUATE_BARS = 25,
-    EVALUATE_RESAMPLES = 200,
 };
 extern const uint32_t EVALUATE_K[EVALUATE_KS];        /* 100, 1000, 10000 */
 extern const double EVALUATE_RATE[EVALUATE_RATES];    /* 0.1, 1, 5 % */
@@ -39,9 +37,6 @@ extern const double EVALUATE_EDGE[EVALUATE_BINS + 1]; /* 0 ... 1 */
 
 struct evaluate_point {
     double x, y;
-};
-struct evaluate_interval {
-    double low, high;
 };
 struct evaluate_bin {
     uint64_t rows, frauds;
@@ -60,11 +55,11 @@ struct evaluate_detail {
     double precision_at[EVALUATE_KS], recall_at[EVALUATE_KS]; /* NaN: fewer */
     double recall_at_rate[EVALUATE_RATES], precision_at_rate[EVALUATE_RATES];
     struct evaluate_budget budget;
-    struct evaluate_interval auc_roc, average_precision;
+    struct interval auc_roc, average_precision;
     /* Of each resample, NaN where it lacks a class: the same users in all
        details, so that those of two models can be subtracted. */
-    double auc_resampled[EVALUATE_RESAMPLES]; /* NaN: not drawn */
-    double precision_resampled[EVALUATE_RESAMPLES];
+    double auc_resampled[BOOTSTRAP_RESAMPLES]; /* NaN: not drawn */
+    double precision_resampled[BOOTSTRAP_RESAMPLES];
     /* Only where every score is a probability; else NaN, and no bins. */
     struct evaluate_bin bins[EVALUATE_BINS];
     double observed_over_expected, observed_over_expected_high; /* > 0.1 */
@@ -80,9 +75,6 @@ enum rc evaluate_detail(const struct evaluate *ev, uint32_t column,
                         int32_t amounts, const struct evaluate_options *o,
                         struct evaluate_result *counts,
                         struct evaluate_detail *out, struct err *e) MUST_USE;
-/* Of a's number less b's, by pairs of resamples; for two models over the
- * same rows. */
-struct evaluate_interval evaluate_difference(const double *a, const double *b);
 void evaluate_detail_free(struct evaluate_detail *d);
 
 #endif

@@ -2,13 +2,17 @@
  *
  * Scores   Every scored event with its label, for evaluate.h.
  * Next     Was the item of an event in the list made after the user's event
- *          before it? Beside it the same for popularity: the items most
- *          often seen so far in the log, those of the user left out alike.
+ *          before it? With rank_all it is ranked among all items instead.
+ *          Beside it the same for popularity, the items most often seen so
+ *          far in the log, and for what came most often after the user's
+ *          last item; those of the user left out alike.
  * Leave one out
  *          Each user's last item ranked among all items by the state before
  *          it. Items of earlier events are masked. What cannot be ranked
  *          (an item that the model does not know, one already seen) stays
  *          in the denominator as a miss.
+ * Not finite
+ *          A score that is no number ends the replay.
  * Memory   Grows with the log and its users: a command's, not a server's.
  * Threads  One per worker; the results when the workers have ended. */
 #ifndef MILLRACE_WATCH_H
@@ -17,6 +21,7 @@
 #include "batch.h"
 #include "evaluate.h"
 #include "labels.h"
+#include "watch_items.h"
 
 struct watch_options {
     const struct model *model;   /* NULL: nothing to measure but labels */
@@ -24,8 +29,11 @@ struct watch_options {
     int64_t label_delay_ms;      /* after which silence is good (labels.h) */
     int64_t from_ms, until_ms;   /* events measured for next item */
     bool leave_one_out;
+    bool rank_all;   /* next items among all, whether or not there are lists */
     bool list_seen;  /* recommend.seen: lists may hold what the user had */
     bool popularity; /* needs the whole log in order: one worker */
+    bool baselines;  /* what came after the last item, too */
+    bool intervals;  /* resamples of rankings */
     uint32_t scale;  /* of amounts: role.amount.scale */
 };
 
@@ -45,13 +53,9 @@ enum rc watch_batch(void *user, const struct batch *b, struct err *e);
 enum { WATCH_FRAUD, WATCH_ANOMALY, WATCH_AMOUNT, WATCH_COLUMNS };
 struct evaluate *watch_scores(struct watch *w);
 
-struct watch_ranking {
-    struct ranking model, popular;
-    uint64_t unknown; /* targets that the model does not know */
-    uint64_t seen;    /* targets that the user had before */
-};
-/* Adds to *out. */
-void watch_next(const struct watch *w, struct watch_ranking *out);
+/* Of all workers; there is a model. */
+enum rc watch_next(struct watch *const *all, uint32_t count,
+                   struct watch_ranking *out, struct err *e) MUST_USE;
 enum rc watch_leave_one_out(struct watch *const *all, uint32_t count,
                             struct watch_ranking *out, struct err *e) MUST_USE;
 

@@ -49,7 +49,7 @@ static enum rc run_replay(struct demo_quality *q,
         (void)nanosleep(&pause, NULL);
     rc = replay_join(r, e);
     q->replay_seconds = (double)(metrics_now_ns() - started_ns) * 1e-9;
-    if (rc == RC_OK) watch_next(replay_watches(r)[0], &q->next);
+    if (rc == RC_OK) rc = watch_next(replay_watches(r), 1, &q->next, e);
     replay_free(r);
     return rc;
 }

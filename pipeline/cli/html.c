@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -82,6 +83,24 @@ enum rc html_end(struct html *h, struct err *e)
     (void)ERR(e, RC_STOP, "report %s: %s", h->path, strerror(errno));
     (void)unlink(h->unfinished);
     return RC_STOP;
+}
+
+void html_say(struct html *h, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    (void)vfprintf(h->file, format, args);
+    va_end(args);
+}
+
+void html_cell(struct html *h, const char *format, double value)
+{
+    html_say(h, "<td>");
+    if (isnan(value))
+        html_say(h, "&ndash;");
+    else
+        (void)fprintf(h->file, format, value); /* NOLINT: formats of ours */
+    html_say(h, "</td>");
 }
 
 void html_text(struct html *h, struct slice text)
@@ -225,7 +244,7 @@ void html_bars(struct html *h, const struct html_bars *b)
         if (b->first[i] > most) most = b->first[i];
         if (b->second && b->second[i] > most) most = b->second[i];
     }
-    if (!b->logarithmic) most = 1;
+    if (!b->logarithmic) most = b->most > 0 ? b->most : 1;
     begin_chart(h, b->title, b->x_name);
     if (b->logarithmic) {
         for (double count = 1; count <= most; count *= 10) {
@@ -234,7 +253,7 @@ void html_bars(struct html *h, const struct html_bars *b)
         }
     } else {
         for (uint32_t t = 0; t <= TICKS; t++) {
-            (void)snprintf(text, sizeof text, "%.1f", (double)t / TICKS);
+            (void)snprintf(text, sizeof text, "%.2g", most * t / TICKS);
             tick_y(h, (double)t / TICKS, text);
         }
     }

@@ -21,6 +21,12 @@ enum rc html_begin(struct html *h, const char *path, const char *title,
                    struct err *e) MUST_USE;
 enum rc html_end(struct html *h, struct err *e) MUST_USE;
 
+/* Text of ours, which may be HTML; and a cell of a table, a dash for what is
+ * not defined. */
+PRINTF_LIKE(2, 3)
+void html_say(struct html *h, const char *format, ...);
+void html_cell(struct html *h, const char *format, double value);
+
 /* As text, with what HTML would read as its own made harmless. */
 void html_text(struct html *h, struct slice text);
 
@@ -47,6 +53,7 @@ struct html_bars {
     const double *first, *second;         /* (count) */
     uint32_t count;
     bool logarithmic;
+    double most;              /* of an axis that is not; 0: 1 */
     const char *left, *right; /* what the ends of the axis are */
 };
 void html_bars(struct html *h, const struct html_bars *b);

@@ -108,6 +108,11 @@ static int parse(struct command *c, int argc, char **argv)
          "95 % intervals too (--report and --compare have them anyway)"},
         {"leave-one-out", NULL, CLI_FLAG, &c->watch.leave_one_out,
          "rank each user's last item among all items"},
+        {"rank-all", NULL, CLI_FLAG, &c->watch.rank_all,
+         "rank next items among all too, not only in the lists made"},
+        {"baselines", NULL, CLI_FLAG, &c->watch.baselines,
+         "measure simpler ways on the same events beside the model; one "
+         "worker"},
         {"compare", "DIR", CLI_TEXT, &c->compare,
          "measure this model over the same log too, and the differences"},
         {"report", "FILE", CLI_TEXT, &c->page,
@@ -178,6 +183,7 @@ static void fill_options(struct command *c)
     c->o.path_count = c->cli.arg_count;
     c->o.range = range_of(c);
     c->o.verify = c->verify;
+    c->evaluate.intervals = c->intervals || c->page || c->compare;
     c->watch.model = c->model;
     c->watch.labels = c->labels;
     c->watch.label_delay_ms = c->evaluate.known_delay_ms;
@@ -185,8 +191,8 @@ static void fill_options(struct command *c)
     c->watch.until_ms = c->evaluate.until_ms;
     c->watch.list_seen = c->config->recommend_seen;
     c->watch.popularity = c->o.workers == 1;
+    c->watch.intervals = c->evaluate.intervals;
     c->watch.scale = c->config->role_amount_scale;
-    c->evaluate.intervals = c->intervals || c->page || c->compare;
     c->evaluate.leave_out_known = c->known_from_ms != INT64_MIN;
     c->evaluate.known_from_ms = c->known_from_ms;
     if (c->model) c->o.watch = &c->watch;
@@ -216,9 +222,15 @@ static enum rc open_all(struct command *c, struct err *e)
                    "its rows are in the order of the log");
     if (c->config->model_dir[0])
         TRY(model_open(&c->model, c->config->model_dir, e));
-    else if (c->watch.leave_one_out || c->compare)
+    else if (c->watch.leave_one_out || c->compare || c->watch.baselines)
         return ERR(e, RC_STOP, "%s needs a model: set model.dir",
-                   c->compare ? "--compare" : "--leave-one-out");
+                   c->compare               ? "--compare"
+                   : c->watch.leave_one_out ? "--leave-one-out"
+                                            : "--baselines");
+    if (c->watch.baselines && c->o.workers > 1)
+        return ERR(e, RC_STOP,
+                   "--baselines needs one worker: they learn from the whole "
+                   "log in its order");
     if (c->label_paths.count > 0)
         TRY(labels_read(&c->labels, c->label_paths.at, c->label_paths.count,
                         e));
@@ -259,7 +271,9 @@ static enum rc measure(struct command *c, struct err *e)
     r->measured = true;
     r->next_popular = c->watch.popularity;
     r->reviews = c->evaluate.reviews;
-    r->list_items = c->config->recommend_items;
+    r->baselines = c->watch.baselines;
+    r->intervals = c->evaluate.intervals;
+    r->next_k_max = c->watch.rank_all ? UINT32_MAX : c->config->recommend_items;
     all = watch_scores(watches[0]);
     for (uint32_t w = 1; w < c->o.workers; w++)
         TRY(evaluate_merge(all, watch_scores(watches[w]), e));
@@ -267,8 +281,7 @@ static enum rc measure(struct command *c, struct err *e)
         TRY(evaluate_detail(all, i, WATCH_AMOUNT, &c->evaluate, &r->scores[i],
                             &r->details[i], e));
     }
-    for (uint32_t w = 0; w < c->o.workers; w++)
-        watch_next(watches[w], &r->next);
+    TRY(watch_next(watches, c->o.workers, &r->next, e));
     if (!c->watch.leave_one_out) return RC_OK;
     r->left_one_out = true;
     return watch_leave_one_out(watches, c->o.workers, &r->leave_one_out, e);

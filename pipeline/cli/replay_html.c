@@ -1,13 +1,11 @@
 /* replay_html.c - a replay's report as one page: what a risk team asks
  * first, then the curves behind it, then what it takes to make it again. */
 #include <math.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
-#include "html.h"
-#include "replay_report.h"
+#include "replay_html.h"
 
 enum { CARD_BYTES_MAX = 64 << 10, DAYS_SHOWN_MAX = 400 };
 
@@ -16,28 +14,6 @@ static const char *const NAMES[WATCH_COLUMNS] = {
     [WATCH_ANOMALY] = "anomaly",
     [WATCH_AMOUNT] = "amount alone",
 };
-
-/* --- words --------------------------------------------------------------- */
-
-PRINTF_LIKE(2, 3)
-static void say(struct html *h, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    (void)vfprintf(h->file, format, args);
-    va_end(args);
-}
-
-/* A cell; a dash for what is not defined. */
-static void cell(struct html *h, const char *format, double value)
-{
-    say(h, "<td>");
-    if (isnan(value))
-        say(h, "&ndash;");
-    else
-        (void)fprintf(h->file, format, value); /* NOLINT: formats of ours */
-    say(h, "</td>");
-}
 
 static bool has_scores(const struct evaluate_result *v)
 {
@@ -48,7 +24,8 @@ static void fraud_verdict(struct html *h, const struct replay_report *r)
 {
     const struct evaluate_result *v = &r->scores[WATCH_FRAUD];
     const struct evaluate_detail *d = &r->details[WATCH_FRAUD];
-    say(h,
+    html_say(
+        h,
         "<p>Of %llu events %llu were frauds (%.2f %%). The fraud score finds "
         "<b>%.0f %%</b> of them while raising 1 %% of the good events: average "
         "precision <b>%.3f</b> (95 %%: %.3f to %.3f), where chance gives %.3f",
@@ -56,18 +33,20 @@ static void fraud_verdict(struct html *h, const struct replay_report *r)
         100 * v->base_rate, 100 * d->recall_at_rate[1], v->average_precision,
         d->average_precision.low, d->average_precision.high, v->base_rate);
     if (has_scores(&r->scores[WATCH_AMOUNT]))
-        say(h, " and the amount alone %.3f",
-            r->scores[WATCH_AMOUNT].average_precision);
-    say(h, ".</p>");
+        html_say(h, " and the amount alone %.3f",
+                 r->scores[WATCH_AMOUNT].average_precision);
+    html_say(h, ".</p>");
     if (!isnan(d->observed_over_expected))
-        say(h, "<p>For every fraud that the probabilities promise, %.2f came",
-            d->observed_over_expected);
+        html_say(h,
+                 "<p>For every fraud that the probabilities promise, %.2f came",
+                 d->observed_over_expected);
     if (!isnan(d->observed_over_expected_high))
-        say(h, "; among scores above 0.1, %.2f",
-            d->observed_over_expected_high);
-    if (!isnan(d->observed_over_expected)) say(h, ".</p>");
+        html_say(h, "; among scores above 0.1, %.2f",
+                 d->observed_over_expected_high);
+    if (!isnan(d->observed_over_expected)) html_say(h, ".</p>");
     if (!isnan(d->budget.by_events))
-        say(h,
+        html_say(
+            h,
             "<p>Reviewing the %u highest scores of every day finds %.0f %% of "
             "the defrauded amounts; the cards with the %u highest, %.0f %%."
             "</p>",
@@ -81,57 +60,61 @@ static void ranking_verdict(struct html *h, const struct replay_report *r)
         r->left_one_out ? &r->leave_one_out : &r->next;
     bool popular = r->left_one_out || r->next_popular;
     if (w->model.events == 0) return;
-    say(h, "<p>The %s is among the first ten recommended in <b>%.1f %%</b>",
-        r->left_one_out ? "user's last item" : "item that comes next",
-        100 * ranking_hit_rate(&w->model, 2));
+    html_say(h,
+             "<p>The %s is among the first ten recommended in <b>%.1f %%</b>",
+             r->left_one_out ? "user's last item" : "item that comes next",
+             100 * ranking_hit_rate(&w->model, 2));
     if (popular)
-        say(h, " of cases; popularity alone gets %.1f %%",
-            100 * ranking_hit_rate(&w->popular, 2));
-    say(h, "%s.</p>", popular ? "" : " of cases");
+        html_say(h, " of cases; popularity alone gets %.1f %%",
+                 100 * ranking_hit_rate(&w->popular, 2));
+    html_say(h, "%s.</p>", popular ? "" : " of cases");
 }
 
 static void verdict(struct html *h, const struct replay_report *r)
 {
-    say(h, "<div class=\"verdict\">");
+    html_say(h, "<div class=\"verdict\">");
     if (has_scores(&r->scores[WATCH_FRAUD]))
         fraud_verdict(h, r);
     else
-        say(h, "<p>There were no labels of both kinds, so no score could be "
-               "held against the truth.</p>");
+        html_say(h,
+                 "<p>There were no labels of both kinds, so no score could be "
+                 "held against the truth.</p>");
     ranking_verdict(h, r);
     if (r->verified)
-        say(h, "<p>%s: %llu recorded outputs are equal in every byte.</p>",
-            replay_report_differs(r) ? "<b>The replay differs from the run"
-                                       "</b>"
-                                     : "The replay equals the recorded run",
-            (unsigned long long)r->verify.equal);
-    say(h, "</div>\n");
+        html_say(h, "<p>%s: %llu recorded outputs are equal in every byte.</p>",
+                 replay_report_differs(r)
+                     ? "<b>The replay differs from the run"
+                       "</b>"
+                     : "The replay equals the recorded run",
+                 (unsigned long long)r->verify.equal);
+    html_say(h, "</div>\n");
 }
 
 /* --- fraud and anomaly --------------------------------------------------- */
 
 static void scores_head(struct html *h, const struct replay_report *r)
 {
-    say(h, "<h2>Scores against the truth</h2><div class=\"wide\"><table><tr>"
-           "<th></th>");
+    html_say(h,
+             "<h2>Scores against the truth</h2><div class=\"wide\"><table><tr>"
+             "<th></th>");
     for (uint32_t i = 0; i < WATCH_COLUMNS; i++)
-        if (has_scores(&r->scores[i])) say(h, "<th>%s</th>", NAMES[i]);
-    say(h, "</tr>\n");
+        if (has_scores(&r->scores[i])) html_say(h, "<th>%s</th>", NAMES[i]);
+    html_say(h, "</tr>\n");
 }
 
 static void interval_row(struct html *h, const struct replay_report *r,
                          const char *name, bool auc)
 {
-    say(h, "<tr><td>%s</td>", name);
+    html_say(h, "<tr><td>%s</td>", name);
     for (uint32_t i = 0; i < WATCH_COLUMNS; i++) {
         const struct evaluate_result *v = &r->scores[i];
         const struct evaluate_detail *d = &r->details[i];
-        struct evaluate_interval at = auc ? d->auc_roc : d->average_precision;
+        struct interval at = auc ? d->auc_roc : d->average_precision;
         if (!has_scores(v)) continue;
-        say(h, "<td>%.4f <span class=\"soft\">%.3f&ndash;%.3f</span></td>",
-            auc ? v->auc_roc : v->average_precision, at.low, at.high);
+        html_say(h, "<td>%.4f <span class=\"soft\">%.3f&ndash;%.3f</span></td>",
+                 auc ? v->auc_roc : v->average_precision, at.low, at.high);
     }
-    say(h, "</tr>\n");
+    html_say(h, "</tr>\n");
 }
 
 /* A row of one number of each kind of score. */
@@ -141,10 +124,10 @@ static void detail_row(struct html *h, const struct replay_report *r,
                                         uint32_t column, uint32_t at),
                        uint32_t at)
 {
-    say(h, "<tr><td>%s</td>", name);
+    html_say(h, "<tr><td>%s</td>", name);
     for (uint32_t i = 0; i < WATCH_COLUMNS; i++)
-        if (has_scores(&r->scores[i])) cell(h, "%.4f", number(r, i, at));
-    say(h, "</tr>\n");
+        if (has_scores(&r->scores[i])) html_cell(h, "%.4f", number(r, i, at));
+    html_say(h, "</tr>\n");
 }
 
 static double rate_of(const struct replay_report *r, uint32_t i, uint32_t at)
@@ -224,7 +207,8 @@ static void scores_table(struct html *h, const struct replay_report *r)
                    r->reviews);
     detail_row(h, r, name, card_value_of, 0);
     detail_row(h, r, "log loss", loss_of, 0);
-    say(h, "</table></div><p class=\"soft\">Small numbers are 95 %% intervals "
+    html_say(
+        h, "</table></div><p class=\"soft\">Small numbers are 95 %% intervals "
            "by a bootstrap over users. Equal scores count against us.</p>\n");
 }
 
@@ -238,7 +222,7 @@ static void curves(struct html *h, const struct replay_report *r)
         pr[n] = (struct html_line){NAMES[i], d->pr, d->pr_count, false};
         roc[n++] = (struct html_line){NAMES[i], d->roc, d->roc_count, false};
     }
-    say(h, "<h2>Curves</h2><div class=\"charts\">");
+    html_say(h, "<h2>Curves</h2><div class=\"charts\">");
     html_lines(h,
                &(struct html_chart){.title = "Precision over recall",
                                     .x_name = "recall",
@@ -253,7 +237,7 @@ static void curves(struct html *h, const struct replay_report *r)
                                        .count = n,
                                        .level = NAN,
                                        .diagonal = true});
-    say(h, "</div>\n");
+    html_say(h, "</div>\n");
 }
 
 static void calibration_chart(struct html *h, const struct evaluate_detail *d)
@@ -297,41 +281,41 @@ static void histogram_chart(struct html *h, const struct evaluate_detail *d)
 
 static void number_row(struct html *h, const char *name, double value)
 {
-    say(h, "<tr><td>%s</td>", name);
-    cell(h, "%.3f", value);
-    say(h, "</tr>\n");
+    html_say(h, "<tr><td>%s</td>", name);
+    html_cell(h, "%.3f", value);
+    html_say(h, "</tr>\n");
 }
 
 static void calibration_table(struct html *h, const struct evaluate_detail *d)
 {
-    say(h, "<div class=\"wide\"><table><tr><th>probability</th><th>events"
-           "</th><th>mean</th><th>frauds</th><th>share</th></tr>\n");
+    html_say(h, "<div class=\"wide\"><table><tr><th>probability</th><th>events"
+                "</th><th>mean</th><th>frauds</th><th>share</th></tr>\n");
     for (uint32_t i = 0; i < EVALUATE_BINS; i++) {
         const struct evaluate_bin *bin = &d->bins[i];
         double rows = (double)bin->rows;
-        say(h, "<tr><td>%g&ndash;%g</td><td>%llu</td>", EVALUATE_EDGE[i],
-            EVALUATE_EDGE[i + 1], (unsigned long long)bin->rows);
-        cell(h, "%.4f", bin->rows ? bin->score_sum / rows : NAN);
-        say(h, "<td>%llu</td>", (unsigned long long)bin->frauds);
-        cell(h, "%.4f", bin->rows ? (double)bin->frauds / rows : NAN);
-        say(h, "</tr>\n");
+        html_say(h, "<tr><td>%g&ndash;%g</td><td>%llu</td>", EVALUATE_EDGE[i],
+                 EVALUATE_EDGE[i + 1], (unsigned long long)bin->rows);
+        html_cell(h, "%.4f", bin->rows ? bin->score_sum / rows : NAN);
+        html_say(h, "<td>%llu</td>", (unsigned long long)bin->frauds);
+        html_cell(h, "%.4f", bin->rows ? (double)bin->frauds / rows : NAN);
+        html_say(h, "</tr>\n");
     }
-    say(h, "</table></div><table>");
+    html_say(h, "</table></div><table>");
     number_row(h, "frauds observed over expected", d->observed_over_expected);
     number_row(h, "the same above 0.1", d->observed_over_expected_high);
     number_row(h, "slope of the label on the logit (best 1)", d->slope);
     number_row(h, "intercept (best 0)", d->intercept);
-    say(h, "</table>\n");
+    html_say(h, "</table>\n");
 }
 
 static void calibration(struct html *h, const struct evaluate_detail *d)
 {
     if (isnan(d->observed_over_expected)) return;
-    say(h, "<h2>Calibration of the fraud probability</h2>"
-           "<div class=\"charts\">");
+    html_say(h, "<h2>Calibration of the fraud probability</h2>"
+                "<div class=\"charts\">");
     calibration_chart(h, d);
     histogram_chart(h, d);
-    say(h, "</div>\n");
+    html_say(h, "</div>\n");
     calibration_table(h, d);
 }
 
@@ -354,7 +338,7 @@ static void days(struct html *h, const struct evaluate_detail *d)
         bars[i] = d->days[i].card_precision;
     day_text(d->days[0].day, first);
     day_text(d->days[d->day_count - 1].day, last);
-    say(h, "<h2>Day by day</h2><div class=\"charts\">");
+    html_say(h, "<h2>Day by day</h2><div class=\"charts\">");
     html_bars(h, &(struct html_bars){.title = "Card precision@100",
                                      .x_name = "day (UTC)",
                                      .first_name = "fraud probability",
@@ -362,65 +346,31 @@ static void days(struct html *h, const struct evaluate_detail *d)
                                      .count = d->day_count,
                                      .left = first,
                                      .right = d->day_count > 1 ? last : ""});
-    say(h, "</div>\n");
+    html_say(h, "</div>\n");
 }
 
-/* --- recommendations, speed ---------------------------------------------- */
-
-static void ranking_row(struct html *h, const char *name,
-                        const struct ranking *r, uint32_t k_max)
-{
-    say(h, "<tr><td>%s</td><td>%llu</td>", name, (unsigned long long)r->events);
-    for (uint32_t i = 0; i < RANKING_KS; i++) {
-        bool known = RANKING_K[i] <= k_max;
-        cell(h, "%.4f", known ? ranking_hit_rate(r, i) : NAN);
-        cell(h, "%.4f", known ? ranking_ndcg(r, i) : NAN);
-    }
-    say(h, "</tr>\n");
-}
-
-static void rankings(struct html *h, const struct replay_report *r)
-{
-    if (r->next.model.events == 0 && !r->left_one_out) return;
-    say(h, "<h2>Recommendations</h2><div class=\"wide\"><table><tr><th></th>"
-           "<th>cases</th>");
-    for (uint32_t i = 0; i < RANKING_KS; i++)
-        say(h, "<th>HR@%u</th><th>NDCG@%u</th>", RANKING_K[i], RANKING_K[i]);
-    say(h, "</tr>\n");
-    if (r->next.model.events > 0)
-        ranking_row(h, "next item", &r->next.model, r->list_items);
-    if (r->next.model.events > 0 && r->next_popular)
-        ranking_row(h, "next item by popularity", &r->next.popular,
-                    r->list_items);
-    if (r->left_one_out) {
-        ranking_row(h, "last item, left out", &r->leave_one_out.model,
-                    UINT32_MAX);
-        ranking_row(h, "last item by popularity", &r->leave_one_out.popular,
-                    UINT32_MAX);
-    }
-    say(h, "</table></div>\n");
-}
+/* --- speed ---------------------------------------------- */
 
 static void speed(struct html *h, const struct replay_report *r)
 {
     uint64_t events = metrics_sum(r->metrics, COUNT_events);
-    say(h,
-        "<h2>Speed</h2><p>%llu events in %.2f s with %u worker%s.</p>"
-        "<div class=\"wide\"><table><tr><th>step</th><th>us an event</th>"
-        "<th>median, ms a batch</th><th>99 %%, ms</th></tr>\n",
-        (unsigned long long)events, r->seconds, r->workers,
-        r->workers == 1 ? "" : "s");
+    html_say(h,
+             "<h2>Speed</h2><p>%llu events in %.2f s with %u worker%s.</p>"
+             "<div class=\"wide\"><table><tr><th>step</th><th>us an event</th>"
+             "<th>median, ms a batch</th><th>99 %%, ms</th></tr>\n",
+             (unsigned long long)events, r->seconds, r->workers,
+             r->workers == 1 ? "" : "s");
     for (uint32_t s = 0; s < STEPS_COUNT; s++) {
         struct histogram times = {0};
         metrics_steps(r->metrics, s, &times);
-        say(h, "<tr><td>%s</td>", step_name((enum step)s));
-        cell(h, "%.2f",
-             events ? (double)times.sum_ns / 1e3 / (double)events : NAN);
-        cell(h, "%.3f", (double)histogram_quantile_ns(&times, 0.5) / 1e6);
-        cell(h, "%.3f", (double)histogram_quantile_ns(&times, 0.99) / 1e6);
-        say(h, "</tr>\n");
+        html_say(h, "<tr><td>%s</td>", step_name((enum step)s));
+        html_cell(h, "%.2f",
+                  events ? (double)times.sum_ns / 1e3 / (double)events : NAN);
+        html_cell(h, "%.3f", (double)histogram_quantile_ns(&times, 0.5) / 1e6);
+        html_cell(h, "%.3f", (double)histogram_quantile_ns(&times, 0.99) / 1e6);
+        html_say(h, "</tr>\n");
     }
-    say(h, "</table></div>\n");
+    html_say(h, "</table></div>\n");
 }
 
 /* --- another model ------------------------------------------------------- */
@@ -431,49 +381,38 @@ static void difference_row(struct html *h, const struct replay_report *r,
     const struct evaluate_detail *a = &r->details[i];
     const struct evaluate_detail *b = &r->other->details[i];
     const struct evaluate_result *v = &r->scores[i], *w = &r->other->scores[i];
-    struct evaluate_interval at =
-        auc ? evaluate_difference(a->auc_resampled, b->auc_resampled)
-            : evaluate_difference(a->precision_resampled,
-                                  b->precision_resampled);
+    struct interval at =
+        auc ? bootstrap_difference(a->auc_resampled, b->auc_resampled)
+            : bootstrap_difference(a->precision_resampled,
+                                   b->precision_resampled);
     double mine = auc ? v->auc_roc : v->average_precision;
     double theirs = auc ? w->auc_roc : w->average_precision;
-    say(h, "<tr><td>%s, %s</td>", NAMES[i], auc ? "AUC" : "average precision");
-    cell(h, "%.4f", mine);
-    cell(h, "%.4f", theirs);
-    say(h, "<td>%+.4f <span class=\"soft\">%+.4f to %+.4f</span></td></tr>\n",
-        mine - theirs, at.low, at.high);
-}
-
-static void hit_row(struct html *h, const char *name, const struct ranking *a,
-                    const struct ranking *b)
-{
-    if (a->events == 0 || b->events == 0) return;
-    say(h, "<tr><td>%s, HR@10</td>", name);
-    cell(h, "%.4f", ranking_hit_rate(a, 2));
-    cell(h, "%.4f", ranking_hit_rate(b, 2));
-    cell(h, "%+.4f", ranking_hit_rate(a, 2) - ranking_hit_rate(b, 2));
-    say(h, "</tr>\n");
+    html_say(h, "<tr><td>%s, %s</td>", NAMES[i],
+             auc ? "AUC" : "average precision");
+    html_cell(h, "%.4f", mine);
+    html_cell(h, "%.4f", theirs);
+    html_say(h,
+             "<td>%+.4f <span class=\"soft\">%+.4f to %+.4f</span></td></tr>\n",
+             mine - theirs, at.low, at.high);
 }
 
 static void other_model(struct html *h, const struct replay_report *r)
 {
     const struct replay_report *o = r->other;
     if (!o) return;
-    say(h,
-        "<h2>Against model %s</h2><div class=\"wide\"><table><tr><th></th>"
-        "<th>%s</th><th>%s</th><th>difference</th></tr>\n",
-        o->model->hash, r->model->hash, o->model->hash);
+    html_say(h,
+             "<h2>Against model %s</h2><div class=\"wide\"><table><tr><th></th>"
+             "<th>%s</th><th>%s</th><th>difference</th></tr>\n",
+             o->model->hash, r->model->hash, o->model->hash);
     for (uint32_t i = 0; i < WATCH_AMOUNT; i++) {
         if (!replay_report_pairs(r, i)) continue;
         difference_row(h, r, i, false);
         difference_row(h, r, i, true);
     }
-    hit_row(h, "next item", &r->next.model, &o->next.model);
-    hit_row(h, "last item, left out", &r->leave_one_out.model,
-            &o->leave_one_out.model);
-    say(h, "</table></div><p class=\"soft\">The same events, paired: "
-           "intervals are of the difference, by the same resamples of "
-           "users.</p>\n");
+    replay_html_items_against(h, r);
+    html_say(h, "</table></div><p class=\"soft\">The same events, paired: "
+                "intervals are of the difference, by the same resamples of "
+                "users.</p>\n");
 }
 
 /* --- where it comes from ------------------------------------------------- */
@@ -489,9 +428,9 @@ static void model_card(struct html *h, const struct config *c)
         f = fopen(path, "r");
     if (f && text) len = fread(text, 1, CARD_BYTES_MAX, f);
     if (len > 0) {
-        say(h, "<h2>The model's card</h2><pre>");
+        html_say(h, "<h2>The model's card</h2><pre>");
         html_text(h, slice_of(text, len));
-        say(h, "</pre>\n");
+        html_say(h, "</pre>\n");
     }
     if (f) (void)fclose(f);
     free(text);
@@ -506,7 +445,7 @@ static void word(struct html *h, const char *text)
         (void)snprintf(key, sizeof key, "%.*s", (int)(equals - text), text);
         if (config_is_secret(key)) {
             html_text(h, slice_str(key));
-            say(h, "=***");
+            html_say(h, "=***");
             return;
         }
     }
@@ -516,24 +455,24 @@ static void word(struct html *h, const char *text)
 static void again(struct html *h, const struct replay_report *r,
                   const struct replay_page *page)
 {
-    say(h, "<h2>To make it again</h2><pre>millrace");
+    html_say(h, "<h2>To make it again</h2><pre>millrace");
     for (uint32_t i = 0; i < page->word_count; i++) {
-        say(h, " ");
+        html_say(h, " ");
         word(h, page->words[i]);
     }
-    say(h, "</pre><p class=\"soft\">millrace %s", MILLRACE_VERSION);
+    html_say(h, "</pre><p class=\"soft\">millrace %s", MILLRACE_VERSION);
     if (r->model)
-        say(h, ", model %s, kernels %s", r->model->hash, r->model->family);
-    say(h, ". Options that are not defaults:</p><pre>");
+        html_say(h, ", model %s, kernels %s", r->model->hash, r->model->family);
+    html_say(h, ". Options that are not defaults:</p><pre>");
     for (uint32_t i = 0; i < OPTION_COUNT; i++) {
         const struct property *p = &page->config->origins[i];
         if (strcmp(p->origin, "default") == 0) continue;
         html_text(h, slice_str(p->key));
-        say(h, " = ");
+        html_say(h, " = ");
         html_text(h, slice_str(property_shown(p)));
-        say(h, "\n");
+        html_say(h, "\n");
     }
-    say(h, "</pre>\n");
+    html_say(h, "</pre>\n");
 }
 
 enum rc replay_report_html(const struct replay_report *r,
@@ -542,9 +481,10 @@ enum rc replay_report_html(const struct replay_report *r,
 {
     struct html h;
     TRY(html_begin(&h, path, "millrace replay", e));
-    say(&h, "<h1>Replay report</h1><p class=\"soft\">%llu events%s%s</p>",
-        (unsigned long long)metrics_sum(r->metrics, COUNT_events),
-        r->model ? ", model " : ", no model", r->model ? r->model->hash : "");
+    html_say(&h, "<h1>Replay report</h1><p class=\"soft\">%llu events%s%s</p>",
+             (unsigned long long)metrics_sum(r->metrics, COUNT_events),
+             r->model ? ", model " : ", no model",
+             r->model ? r->model->hash : "");
     if (r->measured) {
         verdict(&h, r);
         if (has_scores(&r->scores[WATCH_FRAUD])) {
@@ -553,7 +493,7 @@ enum rc replay_report_html(const struct replay_report *r,
             calibration(&h, &r->details[WATCH_FRAUD]);
             days(&h, &r->details[WATCH_FRAUD]);
         }
-        rankings(&h, r);
+        replay_html_items(&h, r);
         other_model(&h, r);
     }
     speed(&h, r);

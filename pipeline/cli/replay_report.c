@@ -105,6 +105,14 @@ static void print_ranking(const char *name, const struct ranking *r,
     (void)printf(" over %llu\n", (unsigned long long)r->events);
 }
 
+static void print_items(const struct ranking_items *i)
+{
+    if (isnan(i->coverage)) return;
+    (void)printf("          lists of ten hold %.2f %% of all items, %.2f bits "
+                 "of novelty\n",
+                 100 * i->coverage, i->novelty);
+}
+
 bool replay_report_differs(const struct replay_report *r)
 {
     const struct verify_result *v = &r->verify;
@@ -143,12 +151,19 @@ static void print_quality(const struct replay_report *r)
     print_budget(r);
     print_scores("anomaly", &r->scores[WATCH_ANOMALY]);
     if (r->next.model.events > 0)
-        print_ranking("next item", &r->next.model, r->list_items);
+        print_ranking("next item", &r->next.model, r->next_k_max);
     if (r->next.model.events > 0 && r->next_popular)
-        print_ranking(" popular", &r->next.popular, r->list_items);
+        print_ranking(" popular", &r->next.popular, r->next_k_max);
+    if (r->next.model.events > 0 && r->baselines)
+        print_ranking(" co-occur", &r->next.cooccurrence, r->next_k_max);
+    print_items(&r->next.items);
     if (r->left_one_out) {
         print_ranking("last item", &r->leave_one_out.model, UINT32_MAX);
         print_ranking(" popular", &r->leave_one_out.popular, UINT32_MAX);
+        if (r->baselines)
+            print_ranking(" co-occur", &r->leave_one_out.cooccurrence,
+                          UINT32_MAX);
+        print_items(&r->leave_one_out.items);
     }
 }
 
@@ -157,12 +172,12 @@ static void print_difference(const char *name, const struct replay_report *r,
                              uint32_t column)
 {
     const struct replay_report *o = r->other;
-    struct evaluate_interval precision, auc;
+    struct interval precision, auc;
     if (!replay_report_pairs(r, column)) return;
-    precision = evaluate_difference(r->details[column].precision_resampled,
-                                    o->details[column].precision_resampled);
-    auc = evaluate_difference(r->details[column].auc_resampled,
-                              o->details[column].auc_resampled);
+    precision = bootstrap_difference(r->details[column].precision_resampled,
+                                     o->details[column].precision_resampled);
+    auc = bootstrap_difference(r->details[column].auc_resampled,
+                               o->details[column].auc_resampled);
     (void)printf("%-9s average precision %+.4f (95 %%: %+.4f to %+.4f)  AUC "
                  "%+.4f (%+.4f to %+.4f)\n",
                  name,
@@ -171,6 +186,22 @@ static void print_difference(const char *name, const struct replay_report *r,
                  precision.low, precision.high,
                  r->scores[column].auc_roc - o->scores[column].auc_roc, auc.low,
                  auc.high);
+}
+
+static void print_ranking_difference(const char *name,
+                                     const struct watch_ranking *a,
+                                     const struct watch_ranking *b)
+{
+    struct interval at;
+    if (a->model.events == 0 || a->model.events != b->model.events) return;
+    at = bootstrap_difference(a->resampled.ndcg, b->resampled.ndcg);
+    (void)printf("%-9s NDCG@10 %+.4f (95 %%: %+.4f to %+.4f)  HR@10 %+.4f\n",
+                 name,
+                 ranking_ndcg(&a->model, RANKING_TEN) -
+                     ranking_ndcg(&b->model, RANKING_TEN),
+                 at.low, at.high,
+                 ranking_hit_rate(&a->model, RANKING_TEN) -
+                     ranking_hit_rate(&b->model, RANKING_TEN));
 }
 
 void replay_report_print(const struct replay_report *r)
@@ -186,6 +217,9 @@ void replay_report_print(const struct replay_report *r)
     (void)printf("\n%s less %s:\n", r->model->hash, r->other->model->hash);
     print_difference("fraud", r, WATCH_FRAUD);
     print_difference("anomaly", r, WATCH_ANOMALY);
+    print_ranking_difference("next item", &r->next, &r->other->next);
+    print_ranking_difference("last item", &r->leave_one_out,
+                             &r->other->leave_one_out);
 }
 
 /* --- for machines ------------------------------------------------------- */
@@ -269,10 +303,63 @@ static json_t *ranking_json(const struct ranking *r, uint32_t k_max)
     return out;
 }
 
-static json_t *watch_json(const struct watch_ranking *w, bool popular,
+static json_t *part_json(const struct ranking_part *p)
+{
+    double events = (double)p->events;
+    return json_pack(
+        "{s:I s:o s:o}", "events", (json_int_t)p->events, "hr_at_10",
+        cli_json_real(p->events ? (double)p->hits / events : NAN), "ndcg_at_10",
+        cli_json_real(p->events ? p->ndcg_sum / events : NAN));
+}
+
+/* Keys say where a part begins or ends: "5": users with 5 events or more, up
+ * to the next; "0.1": the most popular tenth, but for what came before. */
+static void add_parts(json_t *out, const struct ranking_parts *p)
+{
+    json_t *length = json_object(), *band = json_object(),
+           *segment = json_object();
+    char key[32];
+    for (uint32_t i = 0; i < RANKING_LENGTHS; i++) {
+        (void)snprintf(key, sizeof key, "%u", RANKING_LENGTH[i]);
+        (void)json_object_set_new(length, key, part_json(&p->length[i]));
+    }
+    for (uint32_t i = 0; i < RANKING_BANDS; i++) {
+        (void)snprintf(key, sizeof key, "%g", RANKING_BAND[i]);
+        (void)json_object_set_new(band, key, part_json(&p->band[i]));
+    }
+    for (uint32_t i = 0; i < RANKING_SEGMENTS; i++) {
+        (void)snprintf(key, sizeof key, "%u", i);
+        if (p->segment[i].events > 0)
+            (void)json_object_set_new(segment, key, part_json(&p->segment[i]));
+    }
+    (void)json_object_set_new(out, "by_history", length);
+    (void)json_object_set_new(out, "by_popularity", band);
+    (void)json_object_set_new(out, "by_segment", segment);
+}
+
+static void add_ranking_intervals(json_t *out,
+                                  const struct ranking_resampled *r)
+{
+    struct interval rate = bootstrap_interval(r->hit_rate);
+    struct interval ndcg = bootstrap_interval(r->ndcg);
+    set_real(out, "hr_at_10_low", rate.low);
+    set_real(out, "hr_at_10_high", rate.high);
+    set_real(out, "ndcg_at_10_low", ndcg.low);
+    set_real(out, "ndcg_at_10_high", ndcg.high);
+}
+
+static json_t *watch_json(const struct replay_report *r,
+                          const struct watch_ranking *w, bool popular,
                           uint32_t k_max)
 {
     json_t *out = ranking_json(&w->model, k_max);
+    set_real(out, "coverage_at_10", w->items.coverage);
+    set_real(out, "novelty_at_10", w->items.novelty);
+    if (r->intervals) add_ranking_intervals(out, &w->resampled);
+    add_parts(out, &w->parts);
+    if (r->baselines)
+        (void)json_object_set_new(out, "co_occurrence",
+                                  ranking_json(&w->cooccurrence, k_max));
     (void)json_object_set_new(out, "unknown_items",
                               json_integer((json_int_t)w->unknown));
     (void)json_object_set_new(out, "seen_items",
@@ -299,11 +386,12 @@ static void add_quality(json_t *out, const struct replay_report *r)
             out, SCORES[i],
             scores_json(&r->scores[i], &r->details[i], r->reviews));
     (void)json_object_set_new(
-        out, "next_item", watch_json(&r->next, r->next_popular, r->list_items));
+        out, "next_item",
+        watch_json(r, &r->next, r->next_popular, r->next_k_max));
     if (r->left_one_out)
         (void)json_object_set_new(
             out, "leave_one_out",
-            watch_json(&r->leave_one_out, true, UINT32_MAX));
+            watch_json(r, &r->leave_one_out, true, UINT32_MAX));
 }
 
 static json_t *difference_json(const struct replay_report *r, uint32_t column)
@@ -311,12 +399,12 @@ static json_t *difference_json(const struct replay_report *r, uint32_t column)
     const struct replay_report *o = r->other;
     const struct evaluate_detail *a = &r->details[column];
     const struct evaluate_detail *b = &o->details[column];
-    struct evaluate_interval precision, auc;
+    struct interval precision, auc;
     json_t *out;
     if (!replay_report_pairs(r, column)) return json_null();
     precision =
-        evaluate_difference(a->precision_resampled, b->precision_resampled);
-    auc = evaluate_difference(a->auc_resampled, b->auc_resampled);
+        bootstrap_difference(a->precision_resampled, b->precision_resampled);
+    auc = bootstrap_difference(a->auc_resampled, b->auc_resampled);
     out = json_object();
     set_real(out, "average_precision",
              r->scores[column].average_precision -
@@ -330,6 +418,29 @@ static json_t *difference_json(const struct replay_report *r, uint32_t column)
     return out;
 }
 
+static json_t *ranking_difference_json(const struct watch_ranking *a,
+                                       const struct watch_ranking *b)
+{
+    struct interval rate, ndcg;
+    json_t *out;
+    if (a->model.events == 0 || a->model.events != b->model.events)
+        return json_null();
+    rate = bootstrap_difference(a->resampled.hit_rate, b->resampled.hit_rate);
+    ndcg = bootstrap_difference(a->resampled.ndcg, b->resampled.ndcg);
+    out = json_object();
+    set_real(out, "hr_at_10",
+             ranking_hit_rate(&a->model, RANKING_TEN) -
+                 ranking_hit_rate(&b->model, RANKING_TEN));
+    set_real(out, "hr_at_10_low", rate.low);
+    set_real(out, "hr_at_10_high", rate.high);
+    set_real(out, "ndcg_at_10",
+             ranking_ndcg(&a->model, RANKING_TEN) -
+                 ranking_ndcg(&b->model, RANKING_TEN));
+    set_real(out, "ndcg_at_10_low", ndcg.low);
+    set_real(out, "ndcg_at_10_high", ndcg.high);
+    return out;
+}
+
 /* The other model's numbers, and what this one's are above them. */
 static json_t *other_json(const struct replay_report *r)
 {
@@ -339,6 +450,12 @@ static json_t *other_json(const struct replay_report *r)
                               difference_json(r, WATCH_FRAUD));
     (void)json_object_set_new(out, "anomaly_difference",
                               difference_json(r, WATCH_ANOMALY));
+    (void)json_object_set_new(
+        out, "next_item_difference",
+        ranking_difference_json(&r->next, &r->other->next));
+    (void)json_object_set_new(
+        out, "leave_one_out_difference",
+        ranking_difference_json(&r->leave_one_out, &r->other->leave_one_out));
     return out;
 }
 

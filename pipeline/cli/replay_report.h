@@ -26,8 +26,9 @@ struct replay_report {
     struct watch_ranking leave_one_out;
     bool verified;
     struct verify_result verify;
-    json_t *first;       /* that is not equal (verify_report.h), or NULL */
-    uint32_t list_items; /* K of next: no rank beyond it is known */
+    json_t *first; /* that is not equal (verify_report.h), or NULL */
+    bool baselines, intervals;
+    uint32_t next_k_max;               /* no rank of next beyond it is known */
     const struct replay_report *other; /* of --compare, or NULL; its metrics
                                           may be gone */
 };

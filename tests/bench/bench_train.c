@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "evaluate.h"
+#include "ranking.h"
 #include "hash.h"
 #include "history.h"
 #include "model.h"

@@ -126,6 +126,52 @@ def check_next_item(said, events, lists, chosen):
     check("NDCG@10", said["next_item"]["ndcg_at_10"], gain / asked)
 
 
+def part_of(count):
+    return str(max(k for k in (1, 5, 10, 20, 50, 200) if k <= count))
+
+
+def check_parts(said, events, lists, chosen):
+    """By history and popularity, coverage, novelty, and the baseline that
+    knows the last item alone."""
+    said, chosen = said["next_item"], set(chosen)
+    last, counts, listed, after = {}, {}, [], {}
+    came, lengths, targets, hits = {}, {}, {}, 0
+    for i, event in enumerate(events):
+        user, item = event["user_id"], event["item_id"]
+        if user in last and i in chosen:
+            items = [x["item_id"] for x in lists[last[user]]["items"]]
+            listed += items[:10]
+            got = 1 / math.log2(items.index(item) + 2) if item in items else 0
+            for part, key in ((lengths, part_of(counts[user])),
+                              (targets, item)):
+                part.setdefault(key, []).append(got)
+            had = {e["item_id"] for e in events[:i] if e["user_id"] == user}
+            before = events[last[user]]["item_id"]
+            score = {x: (after.get((before, x), 0), came.get(x, 0))
+                     for x in {e["item_id"] for e in events} - had}
+            hits += item in score and sum(
+                s >= score[item] for s in score.values()) <= 10
+        if user in last:
+            pair = (events[last[user]]["item_id"], item)
+            after[pair] = after.get(pair, 0) + 1
+        came[item] = came.get(item, 0) + 1
+        counts[user] = counts.get(user, 0) + 1
+        last[user] = i
+    for key, gains in lengths.items():
+        assert said["by_history"][key]["events"] == len(gains)
+        check(f"history {key}", said["by_history"][key]["ndcg_at_10"],
+              sum(gains) / len(gains))
+    total = sum(came.values())
+    check("coverage", said["coverage_at_10"], len(set(listed)) / len(came))
+    check("novelty", said["novelty_at_10"],
+          -sum(math.log2(came[x] / total) for x in listed) / len(listed))
+    check("co-occurrence", said["co_occurrence"]["hr_at_10"],
+          hits / sum(map(len, targets.values())))
+    first = max(came, key=came.get)  # 1 % of so few items is one
+    band = said["by_popularity"]["0.01"]
+    assert band["events"] == len(targets.get(first, []))
+
+
 def check_features(rows, events, labels, scores):
     """Each feature is one that can be worked out of the events alone."""
     assert len(rows) == EVENTS
@@ -189,6 +235,7 @@ def main(millrace):
                 "--evaluate-from", str(ms(cut)), "--workers", workers,
                 "--codec", "deflate", "--fraud-to", f"fraud{workers}.avro",
                 "--recommendations-to", f"lists{workers}.avro", "--json",
+                *(["--baselines"] if workers == "1" else []),
                 "events.avro"))
             assert report["events"] == report["scored"] == EVENTS
             said = said or report
@@ -208,6 +255,7 @@ def main(millrace):
             "model.dir=model", "--workers", "2", "--features", "two.avro",
             "events.avro", status=1)
         check_next_item(said, events, lists, chosen)
+        check_parts(said, events, lists, chosen)
         print(f"{EVENTS} events: order, lists, "
               f"AUC {said['fraud']['auc_roc']:.4f}, "
               f"HR@10 {said['next_item']['hr_at_10']:.4f} agree")

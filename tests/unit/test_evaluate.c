@@ -390,59 +390,6 @@ static void test_published(void **state)
     evaluate_free(ev);
 }
 
-/* ----------------------------------------------------------------- ranks */
-
-static void test_ranking(void **state)
-{
-    struct ranking r = {0};
-    (void)state;
-    assert_true(isnan(ranking_hit_rate(&r, 0)));
-    ranking_add(&r, 1);
-    ranking_add(&r, 3);
-    ranking_add(&r, 0);
-    ranking_add(&r, 21);
-    assert_true(ranking_hit_rate(&r, 0) == 0.25);
-    assert_true(ranking_hit_rate(&r, 1) == 0.5);
-    assert_true(ranking_hit_rate(&r, 3) == 0.5);
-    assert_true(fabs(ranking_ndcg(&r, 2) - (1 + 0.5) / 4) < 1e-15);
-    assert_true(fabs(ranking_mrr(&r, 2) - (1 + 1.0 / 3) / 4) < 1e-15);
-}
-
-static void test_rank_of(void **state)
-{
-    static const float SCORES[] = {0.5f, 0.9f, 0.5f, NAN, 0.1f};
-    static const uint32_t SEEN[] = {1, 2, 4};
-    (void)state;
-    assert_int_equal(ranking_of(SCORES, 5, 1, NULL, 0), 2); /* after NaN */
-    assert_int_equal(ranking_of(SCORES, 5, 0, NULL, 0), 4); /* ties against */
-    assert_int_equal(ranking_of(SCORES, 5, 0, SEEN, 3), 2);
-    assert_int_equal(ranking_of(SCORES, 5, 4, SEEN, 3), 3); /* itself seen */
-    assert_int_equal(ranking_of(SCORES, 5, 3, NULL, 0), 5); /* NaN is last */
-}
-
-/* The look-up of ranks is the full ranking by counts. */
-static void test_popularity(void **state)
-{
-    enum { ITEMS = 37, EVENTS = 3000 };
-    struct popularity *p = popularity_new(ITEMS);
-    float counts[ITEMS] = {0};
-    (void)state;
-    assert_non_null(p);
-    for (uint32_t i = 0; i < EVENTS; i++) {
-        uint32_t item =
-            (uint32_t)(draw(5, i, 0) % ITEMS * (draw(5, i, 1) % ITEMS) / ITEMS);
-        uint32_t seen[ITEMS], seen_count = 0;
-        struct err e;
-        for (uint32_t k = 0; k < ITEMS; k++)
-            if (draw(6, i, k) % 3 == 0) seen[seen_count++] = k;
-        assert_int_equal(popularity_rank(p, item, seen, seen_count),
-                         ranking_of(counts, ITEMS, item, seen, seen_count));
-        assert_int_equal(popularity_add(p, item, &e), RC_OK);
-        counts[item]++;
-    }
-    popularity_free(p);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -455,9 +402,6 @@ int main(void)
         cmocka_unit_test(test_known_frauds),
         cmocka_unit_test(test_cards),
         cmocka_unit_test(test_published),
-        cmocka_unit_test(test_ranking),
-        cmocka_unit_test(test_rank_of),
-        cmocka_unit_test(test_popularity),
     };
     return cmocka_run_group_tests(tests, read_golden, NULL);
 }

@@ -162,11 +162,11 @@ static void test_difference(void **state)
 {
     struct evaluate_detail a = detail_of(golden, SMOOTH, -1, INT64_MIN);
     struct evaluate_detail b = detail_of(golden, 0, -1, INT64_MIN);
-    struct evaluate_interval d;
+    struct interval d;
     (void)state;
-    d = evaluate_difference(a.auc_resampled, a.auc_resampled);
+    d = bootstrap_difference(a.auc_resampled, a.auc_resampled);
     assert_true(d.low == 0 && d.high == 0);
-    d = evaluate_difference(a.auc_resampled, b.auc_resampled);
+    d = bootstrap_difference(a.auc_resampled, b.auc_resampled);
     assert_true(d.low <= d.high);
     /* Paired: far narrower than the spread of either. */
     assert_true(d.high - d.low < (a.auc_roc.high - a.auc_roc.low) / 2);

@@ -267,7 +267,23 @@ struct plain {
         uint64_t hits, asked;
     } user[USERS];
     uint64_t times[SPINE_ITEMS]; /* how often an item was somebody's not last */
+    struct scorer *scorer;       /* NULL: next items are not ranked */
+    struct ranking next;         /* among all items */
 };
+
+static uint32_t plain_rank(const struct plain *p, uint32_t u,
+                           const double *scores);
+
+/* The newest event of u as foreseen by the state after the one before. */
+static void rank_next(struct plain *p, uint32_t u, const float *hidden)
+{
+    float logits[SPINE_ITEMS];
+    double scores[SPINE_ITEMS];
+    scorer_item_logits(p->scorer, &hidden, 1, logits);
+    for (uint32_t i = 0; i < SPINE_ITEMS; i++)
+        scores[i] = (double)logits[i];
+    ranking_add(&p->next, plain_rank(p, u, scores));
+}
 
 static enum rc see(void *user, const struct batch *b, struct err *e)
 {
@@ -288,6 +304,8 @@ static enum rc see(void *user, const struct batch *b, struct err *e)
             if (last >= 0) p->times[last]++;
         }
         p->user[u].item[p->user[u].count++] = item;
+        if (p->scorer && p->user[u].count > 1)
+            rank_next(p, (uint32_t)u, p->user[u].hidden[1]);
         p->user[u].list_count = o->list_count;
         for (uint32_t k = 0; k < o->list_count; k++)
             p->user[u].list[k] = o->list[k].index;
@@ -386,7 +404,7 @@ static void test_rankings(void **state)
     check_ranking(&got.model, &expected.model);
     check_ranking(&got.popular, &expected.popular);
 
-    watch_next(w, &next);
+    assert_int_equal(watch_next(&w, 1, &next, &e), RC_OK);
     for (uint32_t u = 0; u < USERS; u++) {
         hits += plain.user[u].hits;
         asked += plain.user[u].asked;
@@ -395,6 +413,76 @@ static void test_rankings(void **state)
     assert_int_equal(next.model.hits[1], hits); /* RANKING_K[1] is 5 */
     assert_true(hits > 0 && hits < asked);
     watch_free(w);
+}
+
+/* Next items among all: what is unknown or was had before is a miss, and
+ * stays in the denominator. */
+static void test_rank_all(void **state)
+{
+    static struct plain plain;
+    const struct scorer_limits limits = {1 << 20, 1, 1};
+    struct watch_options watch = {.model = the_log.model,
+                                  .from_ms = INT64_MIN,
+                                  .until_ms = INT64_MAX,
+                                  .rank_all = true};
+    struct spine_log shorter = the_log;
+    struct watch_ranking got;
+    struct spine_run run;
+    struct watch *w;
+    struct err e;
+    (void)state;
+    shorter.count = 260;
+    assert_int_equal(scorer_new(&plain.scorer, the_log.model, limits, &e),
+                     RC_OK);
+    assert_int_equal(watch_new(&w, &watch, &e), RC_OK);
+    for (uint32_t i = 0; i < 2; i++) {
+        spine_run_open(&run, &shorter, NULL);
+        run.options.observe = i ? watch_batch : see;
+        run.options.observer = i ? (void *)w : &plain;
+        spine_run_start(&run);
+        spine_run_to_end(&run);
+        spine_run_close(&run);
+    }
+    assert_int_equal(watch_next(&w, 1, &got, &e), RC_OK);
+    assert_true(got.model.hits[0] > 0);
+    assert_true(got.model.hits[RANKING_KS - 1] < got.model.events);
+    check_ranking(&got.model, &plain.next);
+    scorer_free(plain.scorer);
+    watch_free(w);
+}
+
+/* An item whose score is no number: nothing can be said of any rank. */
+static void test_item_not_finite(void **state)
+{
+    const struct params *p = &the_log.model->params;
+    uint32_t table = p->embedding[the_log.model->item_field];
+    struct top_k_index *kept = the_log.model->items, *broken;
+    size_t values = (size_t)SPINE_ITEMS * p->config.width;
+    struct watch_options watch = {.model = the_log.model,
+                                  .from_ms = INT64_MIN,
+                                  .until_ms = INT64_MAX,
+                                  .leave_one_out = true};
+    static struct watch_ranking out;
+    float *rows = malloc(values * sizeof *rows);
+    struct replayed r;
+    struct err e;
+    (void)state;
+    assert_non_null(rows);
+    memcpy(rows, params_of(p, the_log.model->values, table),
+           values * sizeof *rows);
+    for (uint32_t d = 1; d <= p->config.width; d++)
+        rows[values - d] = 3e38f; /* finite, but its products are not */
+    broken = top_k_index_new(rows, SPINE_ITEMS, p->config.width);
+    assert_non_null(broken);
+    assert_int_equal(start_replay(&r, false, 1, &watch, &e), RC_OK);
+    the_log.model->items = broken;
+    assert_int_equal(watch_leave_one_out(replay_watches(r.replay), 1, &out, &e),
+                     RC_STOP);
+    the_log.model->items = kept;
+    assert_non_null(strstr(e.text, "not finite"));
+    stop_replay(&r);
+    top_k_index_free(broken);
+    free(rows);
 }
 
 /* Several workers measure what one does. */
@@ -417,10 +505,9 @@ static void test_rankings_of_workers(void **state)
         watches = replay_watches(r.replay);
         assert_int_equal(watch_leave_one_out(watches, workers, &all[i], &e),
                          RC_OK);
-        for (uint32_t w = 0; w < workers; w++) {
-            watch_next(watches[w], &next[i]);
+        assert_int_equal(watch_next(watches, workers, &next[i], &e), RC_OK);
+        for (uint32_t w = 0; w < workers; w++)
             rows[i] += evaluate_rows(watch_scores(watches[w]));
-        }
         stop_replay(&r);
     }
     assert_int_equal(rows[0], EVENTS);
@@ -438,6 +525,8 @@ int main(void)
         cmocka_unit_test(test_seek),
         cmocka_unit_test(test_broken_files),
         cmocka_unit_test(test_rankings),
+        cmocka_unit_test(test_rank_all),
+        cmocka_unit_test(test_item_not_finite),
         cmocka_unit_test(test_rankings_of_workers),
     };
     return cmocka_run_group_tests(tests, start, stop);

@@ -1,0 +1,14 @@
+/* replay_html.h - the parts of a replay's page that stand in files of their
+ * own. */
+#ifndef MILLRACE_REPLAY_HTML_H
+#define MILLRACE_REPLAY_HTML_H
+
+#include "html.h"
+#include "replay_report.h"
+
+/* replay_html_items.c: how well items were foreseen; nothing without cases. */
+void replay_html_items(struct html *h, const struct replay_report *r);
+/* Rows of the table that holds r against r->other. */
+void replay_html_items_against(struct html *h, const struct replay_report *r);
+
+#endif
