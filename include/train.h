@@ -56,12 +56,19 @@ struct train_log {
  * [validate_from, until). leave_one_out: each user's last event is the test
  * (never seen), the one before it validation. */
 struct train_options {
+    const char *from; /* a model directory to go on from, or NULL; then shapes
+                         of 0 are as they are there, and so are temperature
+                         and kv_bf16 */
     uint32_t layers, width, heads, ffn, window; /* window = W */
     uint32_t item_buckets; /* hashed rows for items outside the vocabulary */
     uint32_t items_max;    /* vocabulary cap, most frequent first */
     uint32_t epochs_max, patience;
-    uint32_t batch_tokens;
-    float learning_rate, weight_decay, dropout, clip_norm;
+    uint32_t batch_tokens; /* 0: by the length of contexts */
+    float learning_rate, weight_decay, clip_norm;
+    float dropout;     /* below 0: by how often an item comes */
+    float average;     /* kept of the weights' moving average in a step, which
+                          is what is measured and kept; 0: the weights */
+    float temperature; /* scores are cosines over this; 0: plain products */
     uint32_t warmup_steps;
     uint32_t negatives; /* 0: full softmax, else sampled */
     uint32_t fraud_heads, fraud_width;

@@ -98,7 +98,7 @@ static double sample_row(const struct item_layer *l,
                          real target_logit, real scale, real *row,
                          real *dtarget)
 {
-    real sum, rest, all;
+    real sum, rest, all, share;
     for (uint32_t k = 0; k < l->rows; k++)
         row[k] = s->negatives[k] == target ? OUT_OF_SAMPLE
                                            : row[k] + s->log_weight[k];
@@ -107,8 +107,9 @@ static double sample_row(const struct item_layer *l,
     all = rest > target_logit ? rest : target_logit;
     sum = matrix_exp(rest - all) + matrix_exp(target_logit - all);
     all += matrix_log(sum);
+    share = scale * matrix_exp(rest - all);
     for (uint32_t k = 0; k < l->rows; k++)
-        row[k] *= scale * matrix_exp(rest - all);
+        row[k] *= share;
     *dtarget = scale * (matrix_exp(target_logit - all) - 1);
     return all - target_logit;
 }

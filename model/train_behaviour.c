@@ -7,6 +7,7 @@
 #include "hash.h"
 #include "train.h"
 #include "train_card.h"
+#include "train_from.h"
 #include "train_optimizer.h"
 #include "train_segments.h"
 #include "train_tables.h"
@@ -19,7 +20,14 @@ enum {
     VALIDATION_SHARE = 4,
     START_KEY = 0x7374,
     SHUFFLE_KEY = 0x7368,
+    BATCH_CONTEXTS = 64,
+    BATCH_TOKENS_MIN = 1024,
+    BATCH_TOKENS_MAX = 16384,
+    DROPOUT_EVENTS = 256, /* of an item, where there are none */
 };
+
+#define TEMPERATURE_MIN 0.005f
+#define TEMPERATURE_MAX 10.0f
 
 static const double rate_floor = 0.05; /* of the cosine, at the end */
 
@@ -30,7 +38,9 @@ struct batch {
 
 struct run {
     const struct train_log *log;
+    struct train_options options; /* with what was left open chosen */
     const struct train_options *o;
+    struct model *base; /* NULL: training begins at random */
     struct model *m;
     struct train_data *data;
     struct train_shared *shared;
@@ -80,14 +90,23 @@ static enum rc check_options(const struct train_log *log,
     if (o->window == 0 || o->window > WINDOW_MAX)
         return ERR(e, RC_STOP, "training: window %u, must be 1 to %d",
                    o->window, WINDOW_MAX);
-    if (o->batch_tokens < 2 * o->window)
+    if (o->batch_tokens && o->batch_tokens < 2 * o->window)
         return ERR(e, RC_STOP,
                    "training: batches of %u tokens cannot hold a context of "
                    "%u; set --batch-tokens to that or more",
                    o->batch_tokens, 2 * o->window);
-    if (!(o->dropout >= 0 && o->dropout < 1))
+    if (!(o->dropout < 1))
         return ERR(e, RC_STOP, "training: dropout %g, must be in [0, 1)",
                    (double)o->dropout);
+    if (!(o->average >= 0 && o->average < 1))
+        return ERR(e, RC_STOP, "training: average %g, must be in [0, 1)",
+                   (double)o->average);
+    if (!(o->temperature == 0 || (o->temperature >= TEMPERATURE_MIN &&
+                                  o->temperature <= TEMPERATURE_MAX)))
+        return ERR(e, RC_STOP,
+                   "training: temperature %g, must be 0 or %g to %g",
+                   (double)o->temperature, (double)TEMPERATURE_MIN,
+                   (double)TEMPERATURE_MAX);
     if (!(o->learning_rate > 0))
         return ERR(e, RC_STOP, "training: learning rate %g, must be above 0",
                    (double)o->learning_rate);
@@ -98,10 +117,26 @@ static enum rc check_options(const struct train_log *log,
     return RC_OK;
 }
 
+static enum rc take_base(struct run *r, struct err *e)
+{
+    if (!r->options.from) return RC_OK;
+    TRY(model_open(&r->base, r->options.from, e));
+    return from_options(r->base, &r->options, e);
+}
+
+/* A fraud head where there are labels to learn from, or the base has one. */
+static uint32_t fraud_heads(const struct run *r)
+{
+    bool labels = r->data->positives && r->data->negatives;
+    bool kept = r->base && r->base->info.has_fraud;
+    return labels || kept ? r->o->fraud_heads : 0;
+}
+
 /* Fields, vocabularies and targets; the shape that follows from them. */
 static enum rc take_data(struct run *r, struct err *e)
 {
     const struct train_options *o = r->o;
+    const struct tokeniser *known = r->base ? &r->base->tokeniser : NULL;
     struct behaviour_config shape = {.layers = o->layers,
                                      .width = o->width,
                                      .heads = o->heads,
@@ -112,15 +147,17 @@ static enum rc take_data(struct run *r, struct err *e)
                                      .bins = BINS,
                                      .fraud_width = o->fraud_width};
     struct tokeniser t = {0};
-    enum rc rc = data_vocabularies(r->log, o, &shape, &t, e);
+    enum rc rc = data_vocabularies(r->log, o, known, &shape, &t, e);
     if (rc == RC_OK) rc = data_new(&r->data, r->log, o, &t, e);
     if (rc == RC_OK && r->data->train.count == 0)
         rc = ERR(e, RC_STOP,
                  "training: no event to learn from; the log has %llu, look "
-                 "at --from and --validate-from",
+                 "at --learn-from and --validate-from",
                  (unsigned long long)r->log->rows);
-    if (rc == RC_OK && r->data->positives && r->data->negatives)
-        shape.fraud_heads = o->fraud_heads;
+    if (rc == RC_OK) shape.fraud_heads = fraud_heads(r);
+    if (rc == RC_OK && r->base)
+        rc = from_check(r->base, &shape, r->log->amount_scale,
+                        r->log->feature_names, e);
     if (rc == RC_OK) rc = behaviour_config_check(&shape, e);
     if (rc == RC_OK)
         rc = model_new(&r->m, &shape, r->log->amount_scale,
@@ -132,6 +169,34 @@ static enum rc take_data(struct run *r, struct err *e)
     return rc;
 }
 
+/* A batch of so many contexts: steps stay small where users are new, and
+ * their number large enough to learn from where there are few events. */
+static uint32_t choose_batch(const struct train_data *d, uint32_t window)
+{
+    uint64_t tokens = BATCH_CONTEXTS * d->train.tokens / d->train.count;
+    if (tokens < BATCH_TOKENS_MIN) tokens = BATCH_TOKENS_MIN;
+    if (tokens > BATCH_TOKENS_MAX) tokens = BATCH_TOKENS_MAX;
+    return tokens < 2 * window ? 2 * window : (uint32_t)tokens;
+}
+
+/* Items that come rarely are learned by heart: the fewer events an item has,
+ * the more is dropped. README.md has the measurements. */
+static float choose_dropout(const struct train_data *d, uint32_t items)
+{
+    double each = items ? (double)d->train.targets / items : DROPOUT_EVENTS;
+    double x = 0.6 - 0.055 * log2(each > 1 ? each : 1);
+    return (float)(x < 0.1 ? 0.1 : x > 0.5 ? 0.5 : x);
+}
+
+static void choose_options(struct run *r)
+{
+    struct train_options *o = &r->options;
+    if (o->batch_tokens == 0)
+        o->batch_tokens = choose_batch(r->data, o->window);
+    if (o->dropout < 0)
+        o->dropout = choose_dropout(r->data, r->m->params.config.items);
+}
+
 static enum rc take_model(struct run *r, struct err *e)
 {
     struct model *m = r->m;
@@ -139,6 +204,7 @@ static enum rc take_model(struct run *r, struct err *e)
     if (m->item_field >= 0)
         tables_reference(m->params.config.items, &m->tables);
     params_start(&m->params, draw(r->o->seed, START_KEY, 0), m->values);
+    if (r->base) from_copy(r->base, m);
     m->behaviour = behaviour_new(&m->params, m->values);
     m->heads = heads_new(&m->params, m->values, &m->tables);
     if (!m->behaviour || !m->heads)
@@ -152,6 +218,29 @@ static uint32_t shard_tokens_max(const struct train_options *o)
     return o->batch_tokens / TRAIN_SHARDS + 2 * o->window;
 }
 
+/* With a temperature t, a score is cos(h, e) / t: the last norm stays as it
+ * begins, so that |h| = sqrt(D), and the items lie on a sphere whose radius
+ * makes the product that. Serving is as ever. A step turns a row by as much as
+ * it would one that began small, as all tables do. */
+static struct optimizer_options optimizer_options_of(const struct run *r)
+{
+    const struct train_options *o = r->o;
+    const struct params *p = &r->m->params;
+    struct optimizer_options out = {.weight_decay = o->weight_decay,
+                                    .clip_norm = o->clip_norm,
+                                    .average = o->average,
+                                    .sphere = TENSOR_NONE,
+                                    .fixed = {TENSOR_NONE, TENSOR_NONE}};
+    if (!(o->temperature > 0) || r->m->item_field < 0) return out;
+    out.sphere = p->embedding[r->m->item_field];
+    out.radius = 1 / (o->temperature * sqrtf((float)p->config.width));
+    out.sphere_rate = out.radius / (sqrtf((float)p->config.width) *
+                                    p->tensor[out.sphere].deviation);
+    out.fixed[0] = p->norm_weight;
+    out.fixed[1] = p->norm_bias;
+    return out;
+}
+
 static enum rc take_workers(struct run *r, struct err *e)
 {
     const struct train_options *o = r->o;
@@ -159,11 +248,8 @@ static enum rc take_workers(struct run *r, struct err *e)
     TRY(team_new(&r->team, o->threads, e));
     for (uint32_t t = 0; t < o->threads; t++)
         TRY(lane_new(&r->lanes[t], r->shared, shard_tokens_max(o), e));
-    TRY(optimizer_new(
-        &r->optimizer, &r->m->params, r->m->values,
-        (struct optimizer_options){.weight_decay = o->weight_decay,
-                                   .clip_norm = o->clip_norm},
-        r->team, e));
+    TRY(optimizer_new(&r->optimizer, &r->m->params, r->m->values,
+                      optimizer_options_of(r), r->team, e));
     r->order = malloc((pieces + 1) * sizeof *r->order);
     r->batches = malloc((pieces + 1) * sizeof *r->batches);
     for (uint32_t s = 0; s < TRAIN_SHARDS; s++)
@@ -190,6 +276,7 @@ static void run_fini(struct run *r)
     shared_free(r->shared);
     data_free(r->data);
     model_free(r->m);
+    model_free(r->base);
 }
 
 /* --- one step ----------------------------------------------------------- */
@@ -344,9 +431,12 @@ static double goodness(const struct run *r, const struct measured *v)
 }
 
 /* After an epoch a part of the validation is enough to see where training
- * goes: what takes a quarter as long as the epoch. */
-static uint32_t validation_step(const struct train_data *d)
+ * goes: what takes a quarter as long as the epoch. One event of each user is
+ * few enough as it is. */
+static uint32_t validation_step(const struct run *r)
 {
+    const struct train_data *d = r->data;
+    if (r->o->leave_one_out) return 1;
     return (uint32_t)(VALIDATION_SHARE * d->validate.tokens /
                       (2 * d->train.tokens)) +
            1;
@@ -362,7 +452,7 @@ static enum rc validate(struct run *r, struct measured *v, struct err *e)
     if (!r->data->validate.count) return RC_OK;
     shared_refresh_whole(r->shared);
     TRY(measure(r->shared, r->lanes, r->team, &r->data->validate,
-                validation_step(r->data), ROLE_VALIDATE, v, &labels, e));
+                validation_step(r), ROLE_VALIDATE, v, &labels, e));
     scored_labels_fini(&labels);
     return RC_OK;
 }
@@ -383,36 +473,44 @@ static enum rc run_epoch(struct run *r, uint32_t epoch, struct measured *v,
     facts->train_loss = losses.loss;
     facts->epochs = epoch + 1;
     r->step_seconds = now_seconds() - started;
+    optimizer_swap_average(r->optimizer); /* run_epochs swaps back */
     TRY(validate(r, v, e));
     report(r, epoch, r->batch_count, &sums, now_seconds() - r->step_seconds, v);
     return RC_OK;
 }
 
+/* Keeps the weights if they are the best so far. Returns whether. */
+static bool keep_best(struct run *r, uint32_t epoch, const struct measured *v,
+                      struct card_facts *facts)
+{
+    if (r->best && facts->best_epoch &&
+        !(goodness(r, v) > goodness(r, &facts->best)))
+        return false; /* nor where it is not a number */
+    facts->best = *v;
+    facts->best_epoch = epoch + 1;
+    if (r->best)
+        memcpy(r->best, r->m->values, r->m->params.size * sizeof *r->best);
+    return true;
+}
+
 static enum rc run_epochs(struct run *r, struct card_facts *facts,
                           struct err *e)
 {
-    size_t bytes = r->m->params.size * sizeof *r->m->values;
-    double best = -INFINITY;
     uint32_t worse = 0;
     for (uint32_t epoch = 0; epoch < r->o->epochs_max; epoch++) {
         struct measured v;
         TRY(run_epoch(r, epoch, &v, facts, e));
-        if (!r->best) {
-            facts->best_epoch = epoch + 1;
-        } else if (goodness(r, &v) > best) {
-            best = goodness(r, &v);
-            facts->best = v;
-            facts->best_epoch = epoch + 1;
-            memcpy(r->best, r->m->values, bytes);
-            worse = 0;
-        } else if (++worse >= r->o->patience && r->o->patience) {
-            break;
-        }
+        worse = keep_best(r, epoch, &v, facts) ? 0 : worse + 1;
+        optimizer_swap_average(r->optimizer);
+        if (r->o->patience && worse >= r->o->patience) break;
         if (r->o->seconds_max > 0 &&
             now_seconds() - r->started >= r->o->seconds_max)
             break;
     }
-    if (r->best && facts->best_epoch) memcpy(r->m->values, r->best, bytes);
+    if (r->best)
+        memcpy(r->m->values, r->best, r->m->params.size * sizeof *r->best);
+    else
+        optimizer_swap_average(r->optimizer);
     return RC_OK;
 }
 
@@ -423,6 +521,7 @@ static enum rc calibrate(struct run *r, struct err *e)
     struct scored_labels labels = {0};
     struct measured v;
     if (!r->m->info.has_fraud) return RC_OK;
+    if (r->data->positives == 0) return RC_OK; /* the base's line stays */
     if (r->data->validate.count)
         TRY(measure(r->shared, r->lanes, r->team, &r->data->validate, 1,
                     ROLE_VALIDATE, &v, &labels, e));
@@ -497,13 +596,18 @@ enum rc train_behaviour(const struct train_log *log,
                         train_report_fn *report_fn, void *user, struct err *e)
 {
     struct run r = {.log = log,
-                    .o = options,
+                    .options = *options,
+                    .o = &r.options,
                     .report = report_fn,
                     .user = user,
                     .started = now_seconds()};
     struct card_facts facts = {0};
-    enum rc rc = check_options(log, options, e);
+    enum rc rc = take_base(&r, e);
+    if (rc == RC_OK) rc = check_options(log, r.o, e);
     if (rc == RC_OK) rc = take_data(&r, e);
+    if (rc == RC_OK) choose_options(&r);
+    if (r.base)
+        memcpy(facts.base_hash, r.base->info.hash, sizeof facts.base_hash);
     if (rc == RC_OK) rc = take_model(&r, e);
     if (rc == RC_OK) rc = take_workers(&r, e);
     if (rc == RC_OK) rc = run_epochs(&r, &facts, e);

@@ -58,19 +58,27 @@ static void put_shape(FILE *out, const struct train_shared *s)
                 f + 1 < c->field_count ? "," : ".\n");
 }
 
-static void put_options(FILE *out, const struct train_options *o)
+static void put_options(FILE *out, const struct train_options *o,
+                        const struct card_facts *facts)
 {
     fprintf(out,
             "\n## Training\n\nAdamW, rate %g, decay %g, warm-up %u steps, "
             "batches of %u tokens, dropout %g, clipping at %g, ",
             (double)o->learning_rate, (double)o->weight_decay, o->warmup_steps,
             o->batch_tokens, (double)o->dropout, (double)o->clip_norm);
+    if (o->average > 0)
+        fprintf(out, "weights averaged by %g, ", (double)o->average);
+    if (o->temperature > 0)
+        fprintf(out, "items on a sphere, temperature %g, ",
+                (double)o->temperature);
     if (o->negatives)
         fprintf(out, "softmax over %u sampled items, ", o->negatives);
     else
         fprintf(out, "full softmax, ");
     fprintf(out, "weight of the fraud loss %g, seed %" PRIu64 ".\n",
             (double)o->fraud_weight, o->seed);
+    if (o->from)
+        fprintf(out, "It went on from the model %s.\n", facts->base_hash);
     if (o->command && o->command[0]) fprintf(out, "\n    %s\n", o->command);
 }
 
@@ -101,7 +109,7 @@ char *card_text(const struct train_shared *s, const struct card_facts *facts)
                  "made by `millrace train behaviour`.\n");
     put_data(out, s);
     put_shape(out, s);
-    put_options(out, s->o);
+    put_options(out, s->o, facts);
     put_scores(out, facts);
     if (fclose(out) == 0) return text;
     free(text);

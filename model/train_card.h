@@ -10,6 +10,7 @@ struct card_facts {
     uint32_t epochs, best_epoch;
     double train_loss;
     struct measured best; /* on validation */
+    char base_hash[17];   /* of the model it went on from, or "" */
 };
 
 /* On the heap; NULL when there is no memory. */

@@ -122,11 +122,12 @@ static struct slice text_of(const struct train_name *names, size_t count,
     return name ? name->text : slice_of(NULL, 0);
 }
 
-/* Distinct ids of a field with their counts, from sorted hashes. Items
- * without a text are left out: they could not be recommended. */
+/* Distinct ids of a field with their counts, from sorted hashes, but those
+ * in base. Items without a text are left out: they could not be recommended. */
 static size_t count_ids(const uint64_t *hashes, size_t count,
                         const struct train_name *names, size_t name_count,
-                        enum field_kind kind, struct vocabulary_entry *out)
+                        enum field_kind kind, const struct vocabulary *base,
+                        struct vocabulary_entry *out)
 {
     size_t found = 0;
     for (size_t i = 0, next; i < count; i = next) {
@@ -134,6 +135,7 @@ static size_t count_ids(const uint64_t *hashes, size_t count,
         for (next = i + 1; next < count && hashes[next] == hashes[i];)
             next++;
         if (kind == FIELD_ITEM && text.len == 0) continue;
+        if (vocabulary_find(base, hashes[i]) >= 0) continue;
         out[found++] = (struct vocabulary_entry){
             .hash = hashes[i], .events = next - i, .text = text};
     }
@@ -144,8 +146,8 @@ static enum rc build_vocabulary(const struct train_log *log,
                                 const uint8_t *role,
                                 const struct train_name *names,
                                 const struct behaviour_field *field,
-                                uint32_t ids_max, struct vocabulary *v,
-                                struct err *e)
+                                uint32_t ids_max, const struct vocabulary *base,
+                                struct vocabulary *v, struct err *e)
 {
     uint64_t *hashes = malloc((log->rows + 1) * sizeof *hashes);
     struct vocabulary_entry *entries =
@@ -160,9 +162,9 @@ static enum rc build_vocabulary(const struct train_log *log,
     if (rc == RC_OK) {
         qsort(hashes, count, sizeof *hashes, compare_u64);
         found = count_ids(hashes, count, names, log->name_count, field->kind,
-                          entries);
+                          base, entries);
     }
-    if (rc == RC_OK) rc = vocabulary_build(v, entries, found, ids_max, e);
+    if (rc == RC_OK) rc = vocabulary_grow(v, base, entries, found, ids_max, e);
     free(entries);
     free(hashes);
     return rc;
@@ -234,17 +236,22 @@ static void list_fields(const struct train_log *log, struct behaviour_config *c)
 static enum rc fill_fields(const struct train_log *log,
                            const struct train_options *o, const uint8_t *role,
                            const struct train_name *names,
+                           const struct tokeniser *base,
                            struct behaviour_config *c, struct tokeniser *t,
                            struct err *e)
 {
+    const struct vocabulary none = {0};
     for (uint32_t f = 0; f < c->field_count; f++) {
         struct behaviour_field *field = &c->field[f];
         struct vocabulary *v = &t->vocabulary[f];
         uint32_t ids_max =
             field->kind == FIELD_ITEM ? o->items_max : (uint32_t)IDS_MAX;
         if (field_has_vocabulary(field->kind))
-            TRY(build_vocabulary(log, role, names, field, ids_max, v, e));
-        if (field->kind == FIELD_NUMBER)
+            TRY(build_vocabulary(log, role, names, field, ids_max,
+                                 base ? &base->vocabulary[f] : &none, v, e));
+        if (field->kind == FIELD_NUMBER && base)
+            memcpy(t->border[f], base->border[f], sizeof t->border[f]);
+        else if (field->kind == FIELD_NUMBER)
             TRY(build_borders(log, role, field->extra, t->border[f], e));
         if (field->kind == FIELD_ITEM) c->items = v->count;
         field->rows = field_rows(field->kind, v->count, o->item_buckets);
@@ -257,6 +264,7 @@ static enum rc fill_fields(const struct train_log *log,
 
 enum rc data_vocabularies(const struct train_log *log,
                           const struct train_options *o,
+                          const struct tokeniser *base,
                           struct behaviour_config *shape, struct tokeniser *t,
                           struct err *e)
 {
@@ -271,7 +279,7 @@ enum rc data_vocabularies(const struct train_log *log,
         data_roles(log, o, role);
         list_fields(log, shape);
         shape->item_buckets = o->item_buckets;
-        rc = fill_fields(log, o, role, names, shape, t, e);
+        rc = fill_fields(log, o, role, names, base, shape, t, e);
     }
     free(names);
     free(role);

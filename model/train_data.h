@@ -45,9 +45,11 @@ struct train_data {
 };
 
 /* Fields of the model and their vocabularies, from the rows before the
- * validation. Fills tokeniser and shape->field. */
+ * validation. Fills tokeniser and shape->field. base: of the model that
+ * training goes on from, or NULL; its ids keep their rows, its borders stay. */
 enum rc data_vocabularies(const struct train_log *log,
                           const struct train_options *o,
+                          const struct tokeniser *base,
                           struct behaviour_config *shape, struct tokeniser *t,
                           struct err *e) MUST_USE;
 

@@ -14,12 +14,12 @@ void train_options_default(struct train_options *o)
     o->items_max = 1000000;
     o->epochs_max = 20;
     o->patience = 3;
-    o->batch_tokens = 4096;
     o->learning_rate = 2e-3f;
     o->weight_decay = 0.01f;
-    o->dropout = 0.1f;
+    o->dropout = -1;
     o->clip_norm = 1.0f;
     o->warmup_steps = 100;
+    o->average = 0.999f;
     o->fraud_heads = 4;
     o->fraud_width = 32;
     o->fraud_weight = 1.0f;

@@ -71,13 +71,15 @@ static int compare_entries(const void *a, const void *b)
     return (x->hash > y->hash) - (x->hash < y->hash);
 }
 
-enum rc vocabulary_build(struct vocabulary *v, struct vocabulary_entry *entries,
-                         size_t count, uint32_t entries_max, struct err *e)
+enum rc vocabulary_grow(struct vocabulary *v, const struct vocabulary *base,
+                        struct vocabulary_entry *entries, size_t count,
+                        uint32_t entries_max, struct err *e)
 {
-    size_t bytes = 0;
+    size_t bytes = base->count ? base->text_start[base->count] : 0;
     if (entries_max > ENTRIES_MAX) entries_max = ENTRIES_MAX;
+    if (entries_max < base->count) entries_max = base->count;
     qsort(entries, count, sizeof *entries, compare_entries);
-    if (count > entries_max) count = entries_max;
+    if (count > entries_max - base->count) count = entries_max - base->count;
     for (size_t i = 0; i < count; i++) {
         if (entries[i].text.len > TEXT_MAX)
             return ERR(e, RC_STOP,
@@ -85,12 +87,24 @@ enum rc vocabulary_build(struct vocabulary *v, struct vocabulary_entry *entries,
                        entries[i].text.len, TEXT_MAX);
         bytes += entries[i].text.len;
     }
-    TRY(vocabulary_init(v, (uint32_t)count, bytes, e));
+    TRY(vocabulary_init(v, base->count + (uint32_t)count, bytes, e));
+    for (uint32_t i = 0; i < base->count; i++) {
+        bool fresh =
+            vocabulary_put(v, base->hashes[i], vocabulary_text(base, i));
+        assert(fresh);
+    }
     for (size_t i = 0; i < count; i++) {
         bool fresh = vocabulary_put(v, entries[i].hash, entries[i].text);
         assert(fresh);
     }
     return RC_OK;
+}
+
+enum rc vocabulary_build(struct vocabulary *v, struct vocabulary_entry *entries,
+                         size_t count, uint32_t entries_max, struct err *e)
+{
+    const struct vocabulary none = {0};
+    return vocabulary_grow(v, &none, entries, count, entries_max, e);
 }
 
 int32_t vocabulary_find(const struct vocabulary *v, uint64_t hash)

@@ -36,6 +36,12 @@ struct vocabulary_entry {
 enum rc vocabulary_build(struct vocabulary *v, struct vocabulary_entry *entries,
                          size_t count, uint32_t entries_max,
                          struct err *e) MUST_USE;
+/* The ids of base in their order, all of them, then the most frequent of the
+ * entries, none of which base has, as long as there are at most entries_max
+ * ids. */
+enum rc vocabulary_grow(struct vocabulary *v, const struct vocabulary *base,
+                        struct vocabulary_entry *entries, size_t count,
+                        uint32_t entries_max, struct err *e) MUST_USE;
 void vocabulary_fini(struct vocabulary *v);
 
 /* Row of the id, or -1. Hash 0 (no id) is never in a vocabulary. */

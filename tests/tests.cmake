@@ -40,6 +40,10 @@ if(MILLRACE_TESTS)
     ${CMAKE_SOURCE_DIR}/tests/support/operations_oracle.py $<TARGET_FILE:millrace>
     ${CMAKE_SOURCE_DIR})
   set_tests_properties(oracle_operations PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 60)
+  add_test(NAME oracle_recommend COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python
+    ${CMAKE_SOURCE_DIR}/tests/support/recommend_oracle.py $<TARGET_FILE:millrace>
+    ${CMAKE_SOURCE_DIR})
+  set_tests_properties(oracle_recommend PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
   foreach(what fraud items)
     add_test(NAME quality_${what} COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python
       ${CMAKE_SOURCE_DIR}/tests/support/quality_oracle.py ${what}

@@ -21,7 +21,7 @@ struct command {
     int64_t label_delay_ms, validate_for_ms;
     /* Read as doubles, kept as floats by train_options. */
     double learning_rate, weight_decay, dropout, clip_norm, fraud_weight,
-        minutes_max;
+        average, temperature, minutes_max;
     bool kv_f32;
     uint64_t memory_bytes;
     char command[COMMAND_BYTES];
@@ -56,11 +56,33 @@ static void set_defaults(struct command *c)
     c->dropout = (double)c->o.dropout;
     c->clip_norm = (double)c->o.clip_norm;
     c->fraud_weight = (double)c->o.fraud_weight;
+    c->average = (double)c->o.average;
+    c->temperature = (double)c->o.temperature;
+    c->o.layers = c->o.width = c->o.heads = c->o.ffn = c->o.window = 0;
+    c->o.item_buckets = c->o.fraud_heads = c->o.fraud_width = 0;
     c->memory_bytes = default_memory();
+}
+
+/* A shape that was not given is that of the model to go on from; without one,
+ * the default. */
+static void keep_shape(struct train_options *o)
+{
+    struct train_options shape;
+    train_options_default(&shape);
+    if (o->from) return;
+    if (!o->layers) o->layers = shape.layers;
+    if (!o->width) o->width = shape.width;
+    if (!o->heads) o->heads = shape.heads;
+    if (!o->ffn) o->ffn = shape.ffn;
+    if (!o->window) o->window = shape.window;
+    if (!o->item_buckets) o->item_buckets = shape.item_buckets;
+    if (!o->fraud_heads) o->fraud_heads = shape.fraud_heads;
+    if (!o->fraud_width) o->fraud_width = shape.fraud_width;
 }
 
 static void keep_options(struct command *c)
 {
+    keep_shape(&c->o);
     c->o.from_ms = c->from_ms;
     c->o.validate_from_ms = c->validate_from_ms;
     c->o.until_ms = c->until_ms;
@@ -71,6 +93,8 @@ static void keep_options(struct command *c)
     c->o.dropout = (float)c->dropout;
     c->o.clip_norm = (float)c->clip_norm;
     c->o.fraud_weight = (float)c->fraud_weight;
+    c->o.average = (float)c->average;
+    c->o.temperature = (float)c->temperature;
     c->o.seconds_max = c->minutes_max * 60;
     c->o.kv_bf16 = !c->kv_f32;
     c->o.command = c->command;
@@ -92,7 +116,9 @@ static void keep_command(struct command *c, int argc, char **argv)
         {"topic", "NAME", CLI_TEXT, &c->topic, "a topic instead of files"},    \
         {"labels", "FILE", CLI_TEXTS, &c->label_paths,                         \
          "labels, beside those of role.label"},                                \
-        {"from", "TIME", CLI_TIME, &c->from_ms,                                \
+        {"from", "DIR", CLI_TEXT, &c->o.from,                                  \
+         "go on from this model: its shape and ids stay, new ids are added"},  \
+        {"learn-from", "TIME", CLI_TIME, &c->from_ms,                          \
          "learn from events from here on; earlier ones are context"},          \
         {"validate-from", "TIME", CLI_TIME, &c->validate_from_ms,              \
          "validate on events from here on (default: the last tenth)"},         \
@@ -130,12 +156,18 @@ static const struct cli_usage *usage_of(struct command *c)
         {"item-buckets", "N", CLI_U32, &c->o.item_buckets,
          "hashed rows for other items (default 64)"},
         {"batch-tokens", "N", CLI_U32, &c->o.batch_tokens,
-         "of one step (default 4096)"},
+         "of one step (default: 64 contexts, 1024 to 16384 tokens)"},
         {"negatives", "N", CLI_U32, &c->o.negatives,
          "sampled items in the loss; 0: all (default)"},
         {"learning-rate", "R", CLI_F64, &c->learning_rate, "(default 0.002)"},
         {"weight-decay", "R", CLI_F64, &c->weight_decay, "(default 0.01)"},
-        {"dropout", "R", CLI_F64, &c->dropout, "(default 0.1)"},
+        {"dropout", "R", CLI_F64, &c->dropout,
+         "(default: 0.1 to 0.5, the more the fewer events an item has)"},
+        {"average", "R", CLI_F64, &c->average,
+         "kept in a step of the weights' average, which becomes the model; 0: "
+         "the weights themselves (default 0.999)"},
+        {"temperature", "R", CLI_F64, &c->temperature,
+         "an item's score is a cosine over this; 0: a product (default)"},
         {"clip-norm", "R", CLI_F64, &c->clip_norm, "(default 1)"},
         {"warmup-steps", "N", CLI_U32, &c->o.warmup_steps, "(default 100)"},
         {"fraud-heads", "N", CLI_U32, &c->o.fraud_heads,

@@ -31,6 +31,7 @@ static struct train_options small_options(void)
     o.epochs_max = 12;
     o.patience = 0;
     o.batch_tokens = 512;
+    o.dropout = 0.1f;
     o.learning_rate = 5e-3f;
     o.warmup_steps = 10;
     o.fraud_width = 16;
@@ -205,7 +206,7 @@ static void test_learns_fraud(void **state)
                   found, base_rate, anomaly);
     assert_true(found > 10 * base_rate);
     /* Quantiles of normal traffic are spread evenly, but for the frauds. */
-    assert_true(anomaly > 0.42 && anomaly < 0.60);
+    assert_true(anomaly > 0.40 && anomaly < 0.60);
     model_free(m);
     tiny_log_fini(&t);
 }

@@ -27,9 +27,9 @@ static void cut_open(struct cut *c)
     struct err e;
     c->shape = (struct behaviour_config){0};
     c->tokeniser = (struct tokeniser){0};
-    assert_int_equal(
-        data_vocabularies(&c->tiny.log, &c->o, &c->shape, &c->tokeniser, &e),
-        RC_OK);
+    assert_int_equal(data_vocabularies(&c->tiny.log, &c->o, NULL, &c->shape,
+                                       &c->tokeniser, &e),
+                     RC_OK);
     assert_int_equal(data_new(&c->data, &c->tiny.log, &c->o, &c->tokeniser, &e),
                      RC_OK);
 }
@@ -122,6 +122,28 @@ static void test_leave_one_out(void **state)
     tiny_log_fini(&c.tiny);
 }
 
+/* By hand: t learned from, v validation, - the test, of users with so many
+ * events; who has one has nothing before it, who has two no validation. */
+static void test_leave_one_out_by_hand(void **state)
+{
+    static const char *const want[] = {"", "-", "t-", "tv-", "ttv-", "tttv-"};
+    struct train_options o;
+    uint64_t start[7] = {0};
+    uint8_t role[15];
+    struct train_log log = {.users = 6, .user_start = start};
+    (void)state;
+    train_options_default(&o);
+    o.leave_one_out = true;
+    for (uint32_t u = 0; u < 6; u++)
+        log.rows = start[u + 1] = start[u] + u;
+    data_roles(&log, &o, role);
+    for (uint32_t u = 0; u < 6; u++)
+        for (uint32_t i = 0; i < u; i++) {
+            char is = "-tv"[role[start[u] + i]];
+            assert_int_equal(is, want[u][i]);
+        }
+}
+
 /* Vocabularies come from rows learned from alone. */
 static void test_vocabulary_does_not_look_ahead(void **state)
 {
@@ -169,6 +191,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_target_once),
         cmocka_unit_test(test_leave_one_out),
+        cmocka_unit_test(test_leave_one_out_by_hand),
         cmocka_unit_test(test_vocabulary_does_not_look_ahead),
         cmocka_unit_test(test_silence_counts_after_the_delay),
     };
