@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "kafka_client.h"
+#include "registry.h"
 #include "shapes.h"
 #include "source_kafka.h"
 #include "store.h"
@@ -18,6 +19,7 @@ enum {
     EVENT_BYTES = 8 << 10,    /* of one event in a batch, but for what is added
                                  below: requests, scores, texts, messages */
     LIST_ITEM_BYTES = 512,    /* of one entry of a list, encoded twice */
+    SCHEMA_COPIES = 10,       /* of a schema's text, parsed and compiled */
     PATH_BYTES = 4096,
 };
 
@@ -99,6 +101,11 @@ void budget_add_up(struct budget *b, const struct config *c)
     /* A reader of its own while partitions are taken over. */
     add(b, "rows that are restored", "input.queue, workers",
         *c->changelog_topic ? 2 * in * c->workers : 0);
+    add(b, "copies for other processes", "standby.replicas, input.queue",
+        c->standby_replicas > 0 ? 2 * in : 0); /* one thread reads them */
+    add(b, "schemas of the registry", "registry.url",
+        c->registry_url.count > 0 ? SCHEMA_COPIES * (uint64_t)REGISTRY_BYTES_MAX
+                                  : 0);
     add(b, "batches", "batch.events.max, history.events, workers",
         batch_bytes(c, &windows) * c->workers);
     add(b, "threads and tables", "workers",

@@ -12,7 +12,7 @@
 
 #include "config.h"
 
-enum { BUDGET_LINES = 12 };
+enum { BUDGET_LINES = 16 };
 
 struct budget {
     struct budget_line {

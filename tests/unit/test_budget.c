@@ -53,12 +53,16 @@ static void test_every_bound_counts(void **state)
         {"kafka.queue.buffering.max.kbytes=2048",
          "kafka.queue.buffering.max.kbytes=4096", 6},
         {"record.bytes.max=1MiB", "record.bytes.max=2MiB", 6},
+        {"standby.replicas=0", "standby.replicas=2", 32},
     };
     (void)state;
     for (size_t i = 0; i < sizeof BOUNDS / sizeof *BOUNDS; i++)
         assert_int_equal(sum_of("workers=2", BOUNDS[i].twice) -
                              sum_of("workers=2", BOUNDS[i].once),
                          BOUNDS[i].mib << 20);
+    assert_int_equal(sum_of("schemas.dir=s", "registry.url=http://h") -
+                         sum_of("schemas.dir=s", NULL),
+                     80 << 20);
     assert_true(sum_of("workers=3", NULL) - sum_of("workers=2", NULL) ==
                 sum_of("workers=2", NULL) - sum_of("workers=1", NULL));
     assert_true(sum_of("workers=2", NULL) > sum_of("workers=1", NULL));
