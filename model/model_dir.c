@@ -1,24 +1,19 @@
 #include "model_dir.h"
 
 #include <assert.h>
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "dir_files.h"
 #include "hash.h"
 #include "model_config.h"
 #include "safetensors.h"
 
 enum {
     VALUES_ALIGN = 64,
-    HASH_BLOCK_BYTES = 1 << 16,
     TABLES = 12,
-    PATH_BYTES = 4096,
     CONFIG_BYTES_MAX = 1 << 20,
 };
 
@@ -320,67 +315,6 @@ static enum rc read_weights(struct model *m, bool has_counts, const char *path,
     return rc == RC_OK ? check_fraud_reference(m, e) : rc;
 }
 
-/* --- files -------------------------------------------------------------- */
-
-static enum rc path_join(char path[PATH_BYTES], const char *dir,
-                         const char *name, const char *suffix, struct err *e)
-{
-    int used = snprintf(path, PATH_BYTES, "%s/%s%s", dir, name, suffix);
-    if (used < 0 || used >= PATH_BYTES)
-        return ERR(e, RC_STOP, "%s: this path is too long", dir);
-    return RC_OK;
-}
-
-/* XXH3 of a file's bytes. */
-static enum rc hash_file(const char *path, uint64_t *hash, struct err *e)
-{
-    uint8_t block[HASH_BLOCK_BYTES];
-    XXH3_state_t *state = XXH3_createState();
-    FILE *file = fopen(path, "rb");
-    size_t got;
-    enum rc rc = RC_OK;
-    if (!state || !file)
-        rc = ERR(e, RC_STOP, "cannot open %s: %s", path, strerror(errno));
-    else
-        (void)XXH3_64bits_reset(state);
-    while (rc == RC_OK && (got = fread(block, 1, sizeof block, file)) > 0)
-        (void)XXH3_64bits_update(state, block, got);
-    if (rc == RC_OK && ferror(file))
-        rc = ERR(e, RC_STOP, "cannot read %s: %s", path, strerror(errno));
-    if (rc == RC_OK) *hash = XXH3_64bits_digest(state);
-    if (file) (void)fclose(file);
-    (void)XXH3_freeState(state);
-    return rc;
-}
-
-/* A whole file on the heap. */
-static enum rc read_file(const char *path, size_t bytes_max, uint8_t **out,
-                         size_t *size, struct err *e)
-{
-    FILE *file = fopen(path, "rb");
-    struct stat at;
-    enum rc rc = RC_OK;
-    *out = NULL;
-    if (!file)
-        return ERR(e, RC_STOP, "cannot open %s: %s", path, strerror(errno));
-    if (fstat(fileno(file), &at) != 0 || (size_t)at.st_size > bytes_max) {
-        rc = ERR(e, RC_STOP, "%s: larger than %zu bytes", path, bytes_max);
-    } else {
-        *size = (size_t)at.st_size;
-        *out = malloc(*size + 1);
-        if (!*out)
-            rc = ERR(e, RC_STOP, "%s: no memory for it", path);
-        else if (fread(*out, 1, *size, file) != *size)
-            rc = ERR(e, RC_STOP, "cannot read %s: %s", path, strerror(errno));
-    }
-    if (rc != RC_OK) {
-        free(*out);
-        *out = NULL;
-    }
-    (void)fclose(file);
-    return rc;
-}
-
 /* --- opening ------------------------------------------------------------ */
 
 /* The file's bytes are those that config.json was written with. */
@@ -395,8 +329,8 @@ static enum rc check_sum(const json_t *config, const char *dir,
         json_object_get(json_object_get(config, "checksums"), key));
     if (!text)
         return ERR(e, RC_STOP, "%s: no checksum of %s", config_file, key);
-    TRY(path_join(path, dir, name, suffix, e));
-    TRY(hash_file(path, &sum, e));
+    TRY(dir_path(path, dir, name, suffix, e));
+    TRY(dir_hash_file(path, &sum, e));
     (void)snprintf(hash, sizeof hash, "%016" PRIx64, sum);
     if (strcmp(hash, text) != 0)
         return ERR(e, RC_STOP,
@@ -414,8 +348,8 @@ static enum rc read_vocabulary(struct model *m, uint32_t f, const char *dir,
     uint8_t *bytes;
     size_t size;
     enum rc rc;
-    TRY(path_join(path, dir, field->name, ".ids", e));
-    TRY(read_file(path, SIZE_MAX / 2, &bytes, &size, e));
+    TRY(dir_path(path, dir, field->name, ".ids", e));
+    TRY(dir_read_file(path, SIZE_MAX / 2, &bytes, &size, e));
     rc = vocabulary_parse(v, slice_of(bytes, size), e);
     free(bytes);
     if (rc != RC_OK) return err_context(e, "%s.ids", field->name);
@@ -430,19 +364,8 @@ static enum rc read_config(const char *dir, json_t **out, uint64_t *hash,
                            struct err *e)
 {
     char path[PATH_BYTES];
-    uint8_t *bytes;
-    size_t size;
-    json_error_t fault;
-    TRY(path_join(path, dir, config_file, "", e));
-    TRY(read_file(path, CONFIG_BYTES_MAX, &bytes, &size, e));
-    *hash = hash64(slice_of(bytes, size));
-    *out =
-        json_loadb((const char *)bytes, size, JSON_REJECT_DUPLICATES, &fault);
-    free(bytes);
-    if (!*out)
-        return ERR(e, RC_STOP, "%s, line %d: %s", config_file, fault.line,
-                   fault.text);
-    return RC_OK;
+    TRY(dir_path(path, dir, config_file, "", e));
+    return dir_read_json(path, CONFIG_BYTES_MAX, out, hash, e);
 }
 
 static void set_hash(struct model *m, uint64_t weights, uint64_t config)
@@ -485,7 +408,7 @@ static enum rc read_parts(struct model *m, bool has_counts,
 {
     const struct behaviour_config *c = &m->params.config;
     char path[PATH_BYTES];
-    TRY(path_join(path, dir, weights_file, "", e));
+    TRY(dir_path(path, dir, weights_file, "", e));
     TRY(read_weights(m, has_counts, path, e));
     TRY(check_sum(config, dir, weights_file, "", e));
     segments_ready(&m->segments);
@@ -546,8 +469,8 @@ enum rc model_open(struct model **out, const char *dir, struct err *e)
         rc = open_parts(out, json, dir, e);
         json_decref(json);
     }
-    if (rc == RC_OK) rc = path_join(path, dir, weights_file, "", e);
-    if (rc == RC_OK) rc = hash_file(path, &weights_hash, e);
+    if (rc == RC_OK) rc = dir_path(path, dir, weights_file, "", e);
+    if (rc == RC_OK) rc = dir_hash_file(path, &weights_hash, e);
     if (rc == RC_OK) {
         set_hash(*out, weights_hash, config_hash);
         return RC_OK;
@@ -559,26 +482,13 @@ enum rc model_open(struct model **out, const char *dir, struct err *e)
 
 /* --- writing ------------------------------------------------------------ */
 
-static enum rc write_text(const char *path, const char *text, struct err *e)
-{
-    FILE *file = fopen(path, "wb");
-    bool ok;
-    if (!file)
-        return ERR(e, RC_STOP, "cannot create %s: %s", path, strerror(errno));
-    ok = fputs(text, file) != EOF && fflush(file) == 0 &&
-         fsync(fileno(file)) == 0;
-    if (fclose(file) != 0 || !ok)
-        return ERR(e, RC_STOP, "cannot write %s: %s", path, strerror(errno));
-    return RC_OK;
-}
-
 static enum rc put_sum(json_t *sums, const char *dir, const char *name,
                        const char *suffix, struct err *e)
 {
     char path[PATH_BYTES], text[17];
     uint64_t hash;
-    TRY(path_join(path, dir, name, suffix, e));
-    TRY(hash_file(path, &hash, e));
+    TRY(dir_path(path, dir, name, suffix, e));
+    TRY(dir_hash_file(path, &hash, e));
     (void)snprintf(text, sizeof text, "%016" PRIx64, hash);
     (void)json_object_set_new(sums, strrchr(path, '/') + 1, json_string(text));
     return RC_OK;
@@ -591,7 +501,7 @@ static enum rc write_vocabularies(const struct model *m, const char *dir,
     char path[PATH_BYTES];
     for (uint32_t f = 0; f < c->field_count; f++) {
         if (!field_has_vocabulary(c->field[f].kind)) continue;
-        TRY(path_join(path, dir, c->field[f].name, ".ids", e));
+        TRY(dir_path(path, dir, c->field[f].name, ".ids", e));
         TRY(vocabulary_write(&m->tokeniser.vocabulary[f], path, e));
         TRY(put_sum(sums, dir, c->field[f].name, ".ids", e));
     }
@@ -610,10 +520,10 @@ static enum rc write_config(struct model *m, const char *dir, json_t *sums,
     text = json_dumps(json, JSON_INDENT(2));
     json_decref(json);
     if (!text) return ERR(e, RC_STOP, "%s: no memory", config_file);
-    rc = path_join(path, dir, config_file, "", e);
-    if (rc == RC_OK) rc = write_text(path, text, e);
-    if (rc == RC_OK) rc = path_join(path, dir, weights_file, "", e);
-    if (rc == RC_OK) rc = hash_file(path, &weights, e);
+    rc = dir_path(path, dir, config_file, "", e);
+    if (rc == RC_OK) rc = dir_write_text(path, text, e);
+    if (rc == RC_OK) rc = dir_path(path, dir, weights_file, "", e);
+    if (rc == RC_OK) rc = dir_hash_file(path, &weights, e);
     if (rc == RC_OK) set_hash(m, weights, hash64(slice_str(text)));
     free(text);
     return rc;
@@ -626,54 +536,13 @@ static enum rc write_files(struct model *m, const char *dir, const char *card,
     uint32_t count = list_tensors(m, m->params.config.items > 0, tensors);
     char path[PATH_BYTES];
     tensors[count++] = reference_tensor(&m->tables);
-    TRY(path_join(path, dir, weights_file, "", e));
+    TRY(dir_path(path, dir, weights_file, "", e));
     TRY(safetensors_write(path, tensors, count, e));
     TRY(put_sum(sums, dir, weights_file, "", e));
     TRY(write_vocabularies(m, dir, sums, e));
-    TRY(path_join(path, dir, "model_card", ".md", e));
-    TRY(write_text(path, card, e));
+    TRY(dir_path(path, dir, "model_card", ".md", e));
+    TRY(dir_write_text(path, card, e));
     return write_config(m, dir, sums, e);
-}
-
-/* Removes a flat directory; one that holds other directories stays. */
-static void remove_dir(const char *dir)
-{
-    DIR *list = opendir(dir);
-    const struct dirent *entry;
-    char path[PATH_BYTES];
-    struct err ignored;
-    while (list && (entry = readdir(list)) != NULL)
-        if (path_join(path, dir, entry->d_name, "", &ignored) == RC_OK)
-            (void)unlink(path);
-    if (list) (void)closedir(list);
-    (void)rmdir(dir);
-}
-
-/* What stands in the way may only be replaced if it is a model or empty. */
-static enum rc check_target(const char *dir, struct err *e)
-{
-    char path[PATH_BYTES];
-    TRY(path_join(path, dir, config_file, "", e));
-    if (access(dir, F_OK) != 0 || access(path, R_OK) == 0) return RC_OK;
-    if (rmdir(dir) == 0) return RC_OK;
-    return ERR(e, RC_STOP,
-               "%s exists and is no model directory (%s); choose another "
-               "name or move it away",
-               dir, strerror(errno));
-}
-
-/* The new directory takes its place at once, so a reader finds the old model
- * or the new one, never half of either. */
-static enum rc put_in_place(const char *made, const char *dir, struct err *e)
-{
-    if (access(dir, F_OK) != 0) {
-        if (rename(made, dir) == 0) return RC_OK;
-    } else if (renameat2(AT_FDCWD, made, AT_FDCWD, dir, RENAME_EXCHANGE) == 0) {
-        remove_dir(made);
-        return RC_OK;
-    }
-    return ERR(e, RC_STOP, "cannot rename %s to %s: %s", made, dir,
-               strerror(errno));
 }
 
 enum rc model_write(struct model *m, const char *dir, const char *card,
@@ -681,25 +550,12 @@ enum rc model_write(struct model *m, const char *dir, const char *card,
 {
     char made[PATH_BYTES];
     json_t *sums;
-    enum rc rc;
-    /* Beside it, not in it, where the name ends in a slash. */
-    size_t length = strlen(dir);
-    int used;
-    while (length > 1 && dir[length - 1] == '/')
-        length--;
-    used = snprintf(made, sizeof made, "%.*s.tmp-XXXXXX", (int)length, dir);
-    if (used < 0 || used >= PATH_BYTES)
-        return ERR(e, RC_STOP, "writing model %s: this path is too long", dir);
-    TRY(check_target(dir, e));
-    if (!mkdtemp(made))
-        return ERR(e, RC_STOP, "writing model: cannot create %s: %s", made,
-                   strerror(errno));
-    (void)chmod(made, 0755);
-    sums = json_object();
-    rc = write_files(m, made, card, sums, e);
-    json_decref(sums);
-    if (rc == RC_OK) rc = put_in_place(made, dir, e);
-    if (rc == RC_OK) return RC_OK;
-    remove_dir(made);
-    return err_context(e, "writing model %s", dir);
+    enum rc rc = dir_begin(made, dir, e);
+    if (rc == RC_OK) {
+        sums = json_object();
+        rc = write_files(m, made, card, sums, e);
+        json_decref(sums);
+        rc = dir_finish(made, dir, rc, e);
+    }
+    return rc == RC_OK ? rc : err_context(e, "writing model %s", dir);
 }
