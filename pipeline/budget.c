@@ -20,6 +20,8 @@ enum {
                                  below: requests, scores, texts, messages */
     LIST_ITEM_BYTES = 512,    /* of one entry of a list, encoded twice */
     SCHEMA_COPIES = 10,       /* of a schema's text, parsed and compiled */
+    ITEM_BYTES = 160, /* of the catalogue: its entries, gone ones too, and the
+                         map of them */
     PATH_BYTES = 4096,
 };
 
@@ -108,6 +110,9 @@ void budget_add_up(struct budget *b, const struct config *c)
                                   : 0);
     add(b, "batches", "batch.events.max, history.events, workers",
         batch_bytes(c, &windows) * c->workers);
+    add(b, "the catalogue", "catalogue.items.max",
+        *c->catalogue_topic ? (uint64_t)c->catalogue_items_max * ITEM_BYTES
+                            : 0);
     add(b, "threads and tables", "workers",
         (uint64_t)WORKER_BYTES * c->workers);
     add(b, "the program", "", PROGRAM_BYTES);

@@ -8,7 +8,7 @@ static void hash_policy(struct policy *p)
     struct {
         double fraud_threshold, explore_rate;
         uint64_t when, interval_ms, items, seen, events_min, pool, seed;
-        uint64_t type_count;
+        uint64_t category_max, type_count;
         uint64_t types[POLICY_TYPES_MAX];
     } all = {
         .fraud_threshold = p->fraud_threshold,
@@ -16,6 +16,7 @@ static void hash_policy(struct policy *p)
         .interval_ms = (uint64_t)p->interval_ms,
         .items = p->list_items,
         .seen = p->list_seen,
+        .category_max = p->category_max,
         .events_min = p->events_min,
         .explore_rate = p->explore_rate,
         .pool = p->explore_pool,
@@ -35,6 +36,7 @@ void policy_init(struct policy *p, const struct config *c)
         .interval_ms = c->recommend_interval,
         .list_items = c->recommend_items,
         .list_seen = c->recommend_seen,
+        .category_max = c->recommend_category_max,
         .events_min = c->recommend_events_min,
         .explore_rate = c->explore_rate,
         .explore_pool = c->explore_pool,

@@ -24,8 +24,9 @@ struct policy {
     uint64_t types[POLICY_TYPES_MAX]; /* hash64 of recommend.types */
     int64_t interval_ms;
     uint32_t list_items;
-    bool list_seen;      /* items of the user's history may be listed again */
-    uint32_t events_min; /* of a user whose list the model makes */
+    bool list_seen;        /* items of the user's history may be listed again */
+    uint32_t category_max; /* items of one category in a list; 0: any */
+    uint32_t events_min;   /* of a user whose list the model makes */
     double explore_rate;
     uint32_t explore_pool;
     uint64_t explore_seed;

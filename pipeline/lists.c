@@ -7,7 +7,8 @@ struct wish {
     uint32_t event;   /* in the batch */
     uint32_t request; /* among the scores */
     enum list_source source;
-    uint64_t key;         /* of its draws */
+    uint64_t key; /* of its draws */
+    int64_t catalogue_offset;
     const uint32_t *seen; /* items it leaves out, ascending */
     uint32_t seen_count;
     struct ranked *candidates; /* (pool_max) best first */
@@ -16,8 +17,9 @@ struct wish {
 
 struct lists {
     struct lists_options o;
-    uint32_t list_max; /* K */
-    uint32_t pool_max; /* candidates of one list, >= K */
+    struct shelf *shelf; /* NULL: no catalogue */
+    uint32_t list_max;   /* K */
+    uint32_t pool_max;   /* candidates of one list, >= K */
     uint32_t count;
     struct wish *wishes;          /* (events_max) */
     struct top_k_request *top_k;  /* (events_max) */
@@ -37,13 +39,30 @@ static uint32_t least(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+static enum rc take_shelf(struct lists **out, struct lists *l, struct err *e)
+{
+    if (l->o.catalogue &&
+        shelf_new(&l->shelf, l->o.catalogue, l->o.model, e) != RC_OK) {
+        lists_free(l);
+        return e->rc;
+    }
+    *out = l;
+    return RC_OK;
+}
+
 enum rc lists_new(struct lists **out, const struct lists_options *o,
                   struct err *e)
 {
-    struct lists *l = calloc(1, sizeof *l);
+    struct lists *l;
     uint32_t items = model_info(o->model)->items;
     size_t n = o->events_max, kept = o->history->events_max;
     *out = NULL;
+    if (o->policy->category_max > 0 && !o->catalogue)
+        return ERR(e, RC_STOP,
+                   "recommend.category.max: only a catalogue says of what "
+                   "category an item is; set catalogue.topic, or give replay "
+                   "--catalogue FILE");
+    l = calloc(1, sizeof *l);
     if (!l) return ERR(e, RC_STOP, "lists: no memory");
     l->o = *o;
     l->list_max = least(o->policy->list_items, items);
@@ -59,12 +78,10 @@ enum rc lists_new(struct lists **out, const struct lists_options *o,
     l->items = calloc(kept, sizeof *l->items);
     l->seen_words = calloc(l->seen_words_count, sizeof *l->seen_words);
     l->seen = calloc((size_t)l->seen_words_count * 64, sizeof *l->seen);
-    *out = l;
     if (l->wishes && l->top_k && l->asked && l->ranked && l->propensity &&
         l->lists && l->excluded && l->items && l->seen && l->seen_words)
-        return RC_OK;
+        return take_shelf(out, l, e);
     lists_free(l);
-    *out = NULL;
     return ERR(e, RC_STOP,
                "lists: no memory for batches of %zu events; lower "
                "batch.events.max or explore.pool",
@@ -74,6 +91,7 @@ enum rc lists_new(struct lists **out, const struct lists_options *o,
 void lists_free(struct lists *l)
 {
     if (!l) return;
+    shelf_free(l->shelf);
     free(l->wishes);
     free(l->top_k);
     free((void *)l->asked);
@@ -87,14 +105,10 @@ void lists_free(struct lists *l)
     free(l);
 }
 
-bool lists_possible(const struct lists *l)
-{
-    return l->list_max > 0;
-}
-
 void lists_begin(struct lists *l)
 {
     l->count = 0;
+    if (l->shelf) shelf_turn(l->shelf);
 }
 
 /* --- what a list leaves out --------------------------------------------- */
@@ -145,6 +159,8 @@ void lists_gather(struct lists *l, const struct history *h,
         .request = request,
         .source = decide_source(l->o.policy, h->events_total, known),
         .key = key_of(&b->events[i], b->outcomes[i].n),
+        .catalogue_offset = l->shelf ? shelf_offset_of(l->shelf, &b->records[i])
+                                     : CATALOGUE_NONE,
         .seen = excluded,
         .seen_count = l->o.policy->list_seen ? 0 : known,
         .candidates = &l->ranked[(size_t)c * l->pool_max],
@@ -153,11 +169,14 @@ void lists_gather(struct lists *l, const struct history *h,
 
 /* --- candidates --------------------------------------------------------- */
 
+/* Lists [from, until), all as of the catalogue's offset that the shelf is at.
+ */
 static void find_by_model(struct lists *l, struct scorer *scorer,
-                          const struct score *scores)
+                          const struct score *scores, uint32_t from,
+                          uint32_t until)
 {
     uint32_t count = 0;
-    for (uint32_t c = 0; c < l->count; c++) {
+    for (uint32_t c = from; c < until; c++) {
         struct wish *w = &l->wishes[c];
         if (w->source != LIST_MODEL) continue;
         l->asked[count] = w;
@@ -165,6 +184,9 @@ static void find_by_model(struct lists *l, struct scorer *scorer,
             .hidden = scores[w->request].hidden,
             .excluded = w->seen,
             .excluded_count = w->seen_count,
+            .allowed = l->shelf ? l->shelf->allowed : NULL,
+            .category = l->shelf ? l->shelf->category : NULL,
+            .category_max = l->o.policy->category_max,
             .out = w->candidates,
         };
     }
@@ -187,14 +209,29 @@ static bool is_seen(const struct wish *w, uint32_t item)
     return low < w->seen_count && w->seen[low] == item;
 }
 
+static bool is_offered(const struct lists *l, const struct wish *w,
+                       uint32_t item)
+{
+    const struct shelf *shelf = l->shelf;
+    uint32_t same = 0;
+    if (is_seen(w, item)) return false;
+    if (!shelf) return true;
+    if (!(shelf->allowed[item / 64] >> item % 64 & 1)) return false;
+    if (l->o.policy->category_max == 0 || shelf->category[item] == 0)
+        return true;
+    for (uint32_t i = 0; i < w->candidate_count; i++)
+        same += shelf->category[w->candidates[i].item] == shelf->category[item];
+    return same < l->o.policy->category_max;
+}
+
 static void find_by_popularity(struct lists *l, struct wish *w)
 {
     uint32_t items = model_info(l->o.model)->items;
     for (uint32_t r = 0; r < items && w->candidate_count < l->pool_max; r++) {
         uint32_t item = model_item_rank(l->o.model, r);
-        if (is_seen(w, item)) continue;
-        w->candidates[w->candidate_count++] = (struct ranked){
-            .item = item, .score = model_item_count(l->o.model, item)};
+        if (is_offered(l, w, item))
+            w->candidates[w->candidate_count++] = (struct ranked){
+                .item = item, .score = model_item_count(l->o.model, item)};
     }
 }
 
@@ -217,16 +254,30 @@ static void put_list(struct lists *l, struct batch *b, uint32_t c)
     o->list = list;
     o->list_count = count;
     o->list_source = w->source;
-    o->catalogue_offset = -1;
+    o->catalogue_offset = w->catalogue_offset;
+}
+
+/* Lists from one on that saw the same catalogue: live, all of a batch. */
+static uint32_t same_catalogue(const struct lists *l, uint32_t from)
+{
+    uint32_t until = from + 1;
+    while (until < l->count && l->wishes[until].catalogue_offset ==
+                                   l->wishes[from].catalogue_offset)
+        until++;
+    return until;
 }
 
 void lists_make(struct lists *l, struct scorer *scorer,
                 const struct score *scores, struct batch *b)
 {
-    find_by_model(l, scorer, scores);
-    for (uint32_t c = 0; c < l->count; c++) {
-        struct wish *w = &l->wishes[c];
-        if (w->source == LIST_POPULARITY) find_by_popularity(l, w);
-        put_list(l, b, c);
+    for (uint32_t from = 0, until; from < l->count; from = until) {
+        until = same_catalogue(l, from);
+        if (l->shelf) shelf_move(l->shelf, l->wishes[from].catalogue_offset);
+        find_by_model(l, scorer, scores, from, until);
+        for (uint32_t c = from; c < until; c++) {
+            struct wish *w = &l->wishes[c];
+            if (w->source == LIST_POPULARITY) find_by_popularity(l, w);
+            put_list(l, b, c);
+        }
     }
 }

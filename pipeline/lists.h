@@ -16,6 +16,7 @@
 #ifndef MILLRACE_LISTS_H
 #define MILLRACE_LISTS_H
 
+#include "catalogue.h"
 #include "decide.h"
 #include "history.h"
 
@@ -23,6 +24,7 @@ struct lists_options {
     const struct policy *policy;         /* lent, as all here */
     const struct history_shape *history; /* of the rows */
     const struct model *model;
+    struct catalogue *catalogue; /* NULL: every item may be listed */
     uint32_t events_max;
 };
 
@@ -30,9 +32,6 @@ struct lists;
 enum rc lists_new(struct lists **out, const struct lists_options *o,
                   struct err *e) MUST_USE;
 void lists_free(struct lists *l);
-
-/* A model without items has none to give. */
-bool lists_possible(const struct lists *l);
 
 /* A new batch. */
 void lists_begin(struct lists *l);

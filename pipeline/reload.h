@@ -32,6 +32,7 @@ struct reload_options {
     const struct config *config; /* of the start; lent until reload_free */
     struct model *model;         /* of the start; taken; NULL: none */
     const struct schema *reader; /* lent */
+    struct catalogue *catalogue; /* lent; NULL: none */
     struct metrics *metrics;     /* lent */
     const atomic_bool *stop;     /* the workers are to end: so is a reload */
     uint32_t workers;

@@ -226,6 +226,7 @@ static enum rc open_runner(struct replay *r, uint32_t index, struct err *e)
         .share_index = index,
         .share_count = r->o.workers,
         .metrics = metrics_worker(r->o.metrics, index),
+        .catalogue = r->o.catalogue,
     };
     n->replay = r;
     TRY(log_input_open(&n->input, c, r->o.paths, r->o.path_count, &r->o.range,

@@ -36,6 +36,7 @@ struct replay_options {
     struct metrics *metrics;   /* of that many workers */
     const struct watch_options *watch; /* NULL: measure nothing */
     struct verify *verify;             /* NULL: compare with no record */
+    struct catalogue *catalogue;       /* NULL: all items are available */
     const char *snapshot;  /* begin with its rows, where it ends; NULL: empty */
     const char *state_out; /* NULL: rows go with the workers */
     uint32_t state_partitions; /* of the topic that state_out is for, which

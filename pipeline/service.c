@@ -8,6 +8,7 @@
 
 #include "admin.h"
 #include "budget.h"
+#include "catalogue_read.h"
 #include "framing.h"
 #include "log.h"
 #include "model.h"
@@ -61,6 +62,8 @@ struct service {
     struct reload *reload;
     struct store *store;
     struct metrics *metrics;
+    struct catalogue *catalogue; /* NULL: all items are available */
+    struct catalogue_follow *catalogue_follow;
     struct snapshot_call *snapshots;
     struct admin *admin;     /* NULL: admin.listen is empty */
     struct seat *seats;      /* (workers) */
@@ -132,6 +135,7 @@ static enum rc open_worker(struct seat *at, struct err *e)
         .share_count = 1,
         .handover = at->handover,
         .metrics = metrics_worker(s->metrics, at->index),
+        .catalogue = s->catalogue,
         .snapshots = s->snapshots,
         .snapshot_index = at->index,
     };
@@ -259,12 +263,23 @@ static enum rc read_again(void *user, struct config **out, struct err *e)
     return check_config(*out, e);
 }
 
+/* Lists alone need it. */
+static enum rc open_catalogue(struct service *s, struct err *e)
+{
+    const struct config *c = s->config;
+    if (!*c->catalogue_topic || !*c->output_recommendations_topic) return RC_OK;
+    TRY(catalogue_new(&s->catalogue, c->catalogue_items_max, NULL, NULL, e));
+    return catalogue_follow(&s->catalogue_follow, s->catalogue, c, s->metrics,
+                            e);
+}
+
 static enum rc open_reload(struct service *s, struct err *e)
 {
     const struct reload_options o = {
         .config = s->config,
         .model = s->model,
         .reader = s->reader,
+        .catalogue = s->catalogue,
         .metrics = s->metrics,
         .stop = &s->stop,
         .workers = s->workers,
@@ -386,6 +401,7 @@ static enum rc open_parts(struct service *s, struct err *e)
     count_rebuilds(s);
     metrics_set_budget(s->metrics, s->budget_bytes);
     metrics_set_model(s->metrics, s->model ? model_info(s->model) : NULL);
+    TRY(open_catalogue(s, e));
     TRY(open_reload(s, e));
     if (*c->admin_listen) TRY(open_admin(s, e));
     s->seats = calloc(s->workers, sizeof *s->seats);
@@ -497,6 +513,8 @@ void service_close(struct service *s)
     free(s->seats);
     reload_free(s->reload);
     if (!s->reload && s->model) model_free(s->model);
+    catalogue_unfollow(s->catalogue_follow);
+    catalogue_free(s->catalogue);
     snapshot_call_free(s->snapshots);
     if (s->metrics) metrics_free(s->metrics);
     if (s->store) store_close(s->store);

@@ -44,6 +44,7 @@ static enum rc take_stage(struct serving *s, const struct serving_options *o,
         .model = o->model,
         .events_max = o->config->batch_events_max,
         .lists = o->lists,
+        .catalogue = o->catalogue,
     };
     return stage_users_new(&s->stage, &stage, e);
 }

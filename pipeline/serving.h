@@ -33,10 +33,11 @@ struct serving {
 struct serving_options {
     const struct config *config;
     const struct model *model;
-    bool keep_scorer;         /* the model is that of the serving before */
-    size_t context_bytes_max; /* this worker's share of model.cache */
-    uint32_t fields;          /* mapping_fields */
-    bool lists;               /* somebody wants recommendations */
+    bool keep_scorer;            /* the model is that of the serving before */
+    size_t context_bytes_max;    /* this worker's share of model.cache */
+    uint32_t fields;             /* mapping_fields */
+    bool lists;                  /* somebody wants recommendations */
+    struct catalogue *catalogue; /* lent; NULL: none */
 };
 enum rc serving_new(struct serving **out, const struct serving_options *o,
                     struct err *e) MUST_USE;

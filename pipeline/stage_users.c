@@ -21,10 +21,22 @@ struct stage_users {
     struct context **aside;         /* (events_max) for a request that must
                                        not touch its user's context */
     uint32_t request_count;
-    struct lists *lists; /* NULL: no model */
+    struct lists *lists; /* NULL: nobody wants any */
 };
 
 /* --- taking memory ------------------------------------------------------ */
+
+static enum rc take_lists(struct stage_users *s, struct err *e)
+{
+    const struct lists_options o = {
+        .policy = s->o.policy,
+        .history = s->o.history,
+        .model = s->o.model,
+        .catalogue = s->o.catalogue,
+        .events_max = s->o.events_max,
+    };
+    return s->o.lists ? lists_new(&s->lists, &o, e) : RC_OK;
+}
 
 static enum rc take_scoring(struct stage_users *s, struct err *e)
 {
@@ -39,12 +51,7 @@ static enum rc take_scoring(struct stage_users *s, struct err *e)
     s->request_event = calloc(n, sizeof *s->request_event);
     s->aside = calloc(n, sizeof(struct context *));
     if (s->past && s->requests && s->scores && s->request_event && s->aside)
-        return lists_new(&s->lists,
-                         &(struct lists_options){.policy = s->o.policy,
-                                                 .history = s->o.history,
-                                                 .model = s->o.model,
-                                                 .events_max = s->o.events_max},
-                         e);
+        return take_lists(s, e);
     return ERR(e, RC_STOP,
                "users stage: no memory for batches of %zu events; lower "
                "batch.events.max",
@@ -212,13 +219,13 @@ static void apply_event(struct stage_users *s, struct state *st,
     o->tiled = windows_apply(s->o.windows, us->windows, &ev->past, row);
     o->features = row;
     /* A model without items has no list to give. */
-    ev->recommend = (!s->o.model || lists_possible(s->lists)) &&
+    ev->recommend = (!s->o.model || model_info(s->o.model)->items > 0) &&
                     decide_list(s->o.policy, ev, &us->history.listed_ms);
     state_touched(st, us, offset, ev->stream_ms);
     if (!s->o.model || ev->fold) return;
     o->scored = true;
     gather_request(s, b, i);
-    if (ev->recommend && s->o.lists)
+    if (ev->recommend && s->lists)
         lists_gather(s->lists, &us->history, b, i, s->request_count - 1);
 }
 
@@ -332,6 +339,6 @@ enum rc stage_users_forward(struct stage_users *s, struct batch *b,
     if (s->request_count == 0) return RC_OK;
     TRY(score_requests(s, b, e));
     drop_asides(s);
-    lists_make(s->lists, s->scorer, s->scores, b);
+    if (s->lists) lists_make(s->lists, s->scorer, s->scores, b);
     return RC_OK;
 }

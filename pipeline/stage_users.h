@@ -23,7 +23,8 @@ struct stage_users_options {
     const struct admit *admit;           /* lent */
     const struct history_shape *history; /* lent: those of the state */
     const struct windows_shape *windows;
-    const struct model *model; /* NULL: rows only, no scores */
+    const struct model *model;   /* NULL: rows only, no scores */
+    struct catalogue *catalogue; /* lent; NULL: none */
     uint32_t events_max;
     bool lists; /* somebody wants recommendations */
 };

@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "catalogue.h"
 #include "container.h"
 #include "hash.h"
 #include "map64.h"
@@ -31,6 +32,7 @@ enum seen { SEEN_NOT, SEEN_EQUAL, SEEN_DIFFERS };
 struct entry {
     uint64_t value; /* hash64 of its bytes */
     int64_t offset;
+    int64_t catalogue_offset; /* of a list */
     int32_t partition;
     uint8_t output;
     _Atomic uint8_t seen; /* enum seen; written by one worker */
@@ -147,6 +149,14 @@ static uint64_t place_key(enum output output, int64_t partition, int64_t offset)
     return key ? key : 1;
 }
 
+int64_t verify_catalogue_offset(void *user, const struct record *r)
+{
+    const struct verify *v = user;
+    const uint64_t *index = map64_get(
+        &v->places, place_key(OUTPUT_RECOMMENDATIONS, r->partition, r->offset));
+    return index ? v->entries[*index].catalogue_offset : CATALOGUE_UNPLANNED;
+}
+
 /* The datums that close the record of a plain value. */
 static enum rc decode_tail(const struct verify *v, enum output output,
                            struct slice value, struct tape *t,
@@ -222,6 +232,9 @@ static enum rc add_entry(struct verify *v, enum output output, uint64_t key,
                        .partition = (int32_t)tail[TAIL_PARTITION].i,
                        .output = (uint8_t)output,
                        .offset = tail[TAIL_OFFSET].i};
+    /* In lists it stands before what closes both records. */
+    if (output == OUTPUT_RECOMMENDATIONS)
+        v->entries[*index].catalogue_offset = tail[-1].i;
     return RC_OK;
 }
 

@@ -34,6 +34,9 @@ enum rc verify_read_file(struct verify *v, const char *path,
 /* Adds the output topics of the configuration, from start to end. */
 enum rc verify_read_topics(struct verify *v, struct err *e) MUST_USE;
 uint64_t verify_recorded(const struct verify *v);
+/* A catalogue_plan_fn; user is a struct verify: as of which offset of the
+ * catalogue the recorded list of an event was made. */
+int64_t verify_catalogue_offset(void *user, const struct record *r);
 
 /* Where the replay begins, before it does. range NULL: files; snapshot NULL:
  * empty rows. RC_SKIP: from there it cannot equal the run. */

@@ -772,6 +772,7 @@ static enum rc serve(struct worker *w, struct err *e)
         .fields = mapping_fields(w->o.mapping),
         .lists = w->o.observe ||
                  !(w->o.sink->ignores & (1u << OUTPUT_RECOMMENDATIONS)),
+        .catalogue = w->o.catalogue,
     };
     TRY(serving_new(&w->serving, &o, e));
     serving_attach(w->serving, w->state, NULL);

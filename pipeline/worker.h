@@ -63,6 +63,7 @@ struct worker_options {
      * config is then replaced with them. NULL: neither ever changes. */
     struct handover *handover;
     struct worker_metrics *metrics;  /* this worker's own, lent */
+    struct catalogue *catalogue;     /* lent; NULL: all items are available */
     struct snapshot_call *snapshots; /* lent; NULL: nobody asks for any */
     uint32_t snapshot_index;         /* this worker's, in that call */
     const struct snapshot *base;     /* lent; with store NULL: rows begin as

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "catalogue_read.h"
 #include "cli.h"
 #include "progress.h"
 #include "replay_report.h"
@@ -31,6 +32,8 @@ struct command {
     const char *compare; /* another model's directory, or NULL */
     const char *const *words;
     uint32_t word_count;
+    const char *catalogue_path;
+    struct catalogue *catalogue; /* NULL: all items are available */
     const char *topic;
     uint32_t partition; /* UINT32_MAX: all */
     uint64_t from_offset, until_offset;
@@ -122,6 +125,9 @@ static int parse(struct command *c, int argc, char **argv)
          "3 if the replay begins neither at offset 0 nor with --snapshot"},
         {"verify-topics", NULL, CLI_FLAG, &c->verify_topics,
          "the same with the output topics of the configuration"},
+        {"catalogue", "FILE", CLI_TEXT, &c->catalogue_path,
+         "which items may be listed (records CatalogueItem) instead of "
+         "catalogue.topic"},
         {"snapshot", "DIR", CLI_TEXT, &c->o.snapshot,
          "begin with the rows of this snapshot, and where it ends"},
         {"state-out", "DIR", CLI_TEXT, &c->o.state_out,
@@ -184,6 +190,7 @@ static void fill_options(struct command *c)
     c->o.range = range_of(c);
     c->o.verify = c->verify;
     c->evaluate.intervals = c->intervals || c->page || c->compare;
+    c->o.catalogue = c->catalogue;
     c->watch.model = c->model;
     c->watch.labels = c->labels;
     c->watch.label_delay_ms = c->evaluate.known_delay_ms;
@@ -213,6 +220,20 @@ static enum rc open_record(struct command *c, struct err *e)
     return ERR(e, RC_STOP, "there is no recorded output to verify");
 }
 
+/* A recorded run says as of which record each of its lists was made; without
+ * one it is the newest. */
+static enum rc open_catalogue(struct command *c, struct err *e)
+{
+    const struct config *o = c->config;
+    if (!c->catalogue_path && !o->catalogue_topic[0]) return RC_OK;
+    TRY(catalogue_new(&c->catalogue, o->catalogue_items_max,
+                      c->verify ? verify_catalogue_offset : NULL, c->verify,
+                      e));
+    if (c->catalogue_path)
+        return catalogue_read_file(c->catalogue, c->catalogue_path, e);
+    return catalogue_read_topic(c->catalogue, o, e);
+}
+
 static enum rc open_all(struct command *c, struct err *e)
 {
     if (c->o.workers == 0) c->o.workers = c->config->workers;
@@ -238,6 +259,7 @@ static enum rc open_all(struct command *c, struct err *e)
         TRY(labels_read_topic(&c->labels, c->config, e));
     TRY(metrics_new(&c->metrics, c->o.workers, e));
     TRY(open_record(c, e));
+    TRY(open_catalogue(c, e));
     fill_options(c);
     return replay_start(&c->replay, &c->o, e);
 }
@@ -350,6 +372,7 @@ static void close_all(struct command *c)
 {
     replay_free(c->replay);
     replay_report_free(&c->report);
+    catalogue_free(c->catalogue);
     verify_free(c->verify);
     metrics_free(c->metrics);
     labels_free(c->labels);

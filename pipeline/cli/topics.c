@@ -4,9 +4,10 @@
  * recommendations are compacted to the newest list of each user. Outputs get
  * their timestamps from the broker's clock: they are sent with their event's
  * time, and those of an old log would be deleted as soon as they are written,
- * or cut into a segment for every week of it. A changelog is compacted; what
- * it says of rows that are gone is kept for as long as a host may be away
- * (state.keep). */
+ * or cut into a segment for every week of it. A catalogue is compacted and has
+ * one partition, whose order is the order of what lists saw. A changelog is
+ * compacted; what it says of rows that are gone is kept for as long as a host
+ * may be away (state.keep). */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -21,12 +22,15 @@ enum {
     KNOWN_PAUSE_MS = 50,
     SETTINGS_MAX = 4,
     DAY_MS = 86400000,
+    /* Lists of that time can be made again, as of what they saw. */
+    CATALOGUE_LAG_MS = 7 * DAY_MS,
     VALUE_BYTES = 32,
 };
 
 enum topic_use {
     TOPIC_EVENTS,
     TOPIC_LABELS,
+    TOPIC_CATALOGUE,
     TOPIC_OUTPUT,
     TOPIC_LISTS,
     TOPIC_ROWS
@@ -54,6 +58,12 @@ struct command {
 
 /* ---- the list --------------------------------------------------------- */
 
+static bool is_compacted(const struct topic *t)
+{
+    return t->use == TOPIC_LISTS || t->use == TOPIC_ROWS ||
+           t->use == TOPIC_CATALOGUE;
+}
+
 static void add_settings(const struct command *c, struct topic *t)
 {
     int64_t keep_ms =
@@ -65,8 +75,13 @@ static void add_settings(const struct command *c, struct topic *t)
     if (t->use == TOPIC_LISTS || t->use == TOPIC_OUTPUT)
         *s++ =
             (struct kafka_setting){"message.timestamp.type", "LogAppendTime"};
-    if (t->use == TOPIC_LISTS || t->use == TOPIC_ROWS)
+    if (is_compacted(t))
         *s++ = (struct kafka_setting){"cleanup.policy", "compact"};
+    if (t->use == TOPIC_CATALOGUE) {
+        (void)snprintf(t->retention, sizeof t->retention, "%lld",
+                       (long long)CATALOGUE_LAG_MS);
+        *s++ = (struct kafka_setting){"min.compaction.lag.ms", t->retention};
+    }
     if (t->use == TOPIC_ROWS) {
         (void)snprintf(t->retention, sizeof t->retention, "%lld",
                        (long long)keep_ms);
@@ -75,7 +90,7 @@ static void add_settings(const struct command *c, struct topic *t)
                        (unsigned long long)message_bytes);
         *s++ = (struct kafka_setting){"max.message.bytes", t->bytes};
     }
-    if (t->use == TOPIC_LISTS || t->use == TOPIC_ROWS) return;
+    if (is_compacted(t)) return;
     *s++ = (struct kafka_setting){"cleanup.policy", "delete"};
     if (t->use == TOPIC_OUTPUT)
         (void)snprintf(t->retention, sizeof t->retention, "%lld",
@@ -97,7 +112,8 @@ static void add(struct command *c, const char *name, const char *option,
                         .option = option,
                         .use = use,
                         .status = "unknown",
-                        .partitions = c->partitions};
+                        .partitions =
+                            use == TOPIC_CATALOGUE ? 1 : c->partitions};
     add_settings(c, t);
     c->count++;
 }
@@ -107,6 +123,7 @@ static void make_list(struct command *c)
     const struct config *o = c->config;
     add(c, o->input_topic, "input.topic", TOPIC_EVENTS);
     add(c, o->labels_topic, "labels.topic", TOPIC_LABELS);
+    add(c, o->catalogue_topic, "catalogue.topic", TOPIC_CATALOGUE);
     add(c, o->output_fraud_topic, "output.fraud.topic", TOPIC_OUTPUT);
     add(c, o->output_recommendations_topic, "output.recommendations.topic",
         TOPIC_LISTS);
@@ -215,7 +232,7 @@ static enum rc ask_cluster(struct command *c, struct err *e)
     for (uint32_t i = 0; rc == RC_OK && i < c->count; i++) {
         struct topic *t = &c->topics[i];
         if (strcmp(t->status, "missing") != 0) continue;
-        if (c->topics[0].use == TOPIC_EVENTS)
+        if (c->topics[0].use == TOPIC_EVENTS && t->use != TOPIC_CATALOGUE)
             t->partitions = c->topics[0].partitions;
         if (c->create) rc = create(c, t, rk, e);
         if (rc == RC_OK && c->create) rc = wait_until_known(t, rk, e);
@@ -228,7 +245,8 @@ static enum rc ask_cluster(struct command *c, struct err *e)
 
 static bool is_read(const struct topic *t)
 {
-    return t->use == TOPIC_EVENTS || t->use == TOPIC_LABELS;
+    return t->use == TOPIC_EVENTS || t->use == TOPIC_LABELS ||
+           t->use == TOPIC_CATALOGUE;
 }
 
 static const char *operation(const struct topic *t)

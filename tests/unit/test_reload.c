@@ -575,6 +575,7 @@ static void test_live_options(void **state)
         "recommend.types",
         "recommend.interval",
         "recommend.seen",
+        "recommend.category.max",
         "recommend.events.min",
         "explore.rate",
         "explore.seed",
