@@ -47,6 +47,8 @@ struct train_log {
     const struct past_event *events; /* (rows) */
     const float *feature_rows;       /* (rows, F) */
     const int8_t *labels;            /* (rows) enum train_label; NULL: none */
+    const int8_t *labels_until; /* (rows) what the cut of --until knows; what
+                                   a refit learns from. NULL: as labels */
 
     const struct train_name *names; /* of items, types, categories, ... */
     size_t name_count;
@@ -54,7 +56,10 @@ struct train_log {
 
 /* By time: loss on events in [from, validate_from), validation on
  * [validate_from, until). leave_one_out: each user's last event is the test
- * (never seen), the one before it validation. */
+ * (never seen), the one before it validation.
+ * Refit: once validation has chosen the epoch, calibrated the probability and
+ * filled the quantile tables, the weights are learned anew from everything
+ * before until, for as many epochs; calibration and tables stay. */
 struct train_options {
     const char *from; /* a model directory to go on from, or NULL; then shapes
                          of 0 are as they are there, and so are temperature
@@ -76,8 +81,19 @@ struct train_options {
     bool leave_one_out;
     int64_t from_ms, validate_from_ms, until_ms;
     int64_t fraud_from_ms;  /* fraud loss on labelled rows from here */
+    int64_t fraud_span_ms;  /* and on the newest of them: those whose time is
+                               within it before the cut less label_delay;
+                               0: all */
     int64_t label_delay_ms; /* a row without label counts as good if older
                                than validate_from - label_delay */
+    int64_t known_span_ms;  /* validation leaves out users with a fraud that
+                               is known by the day of the event and younger
+                               than validate_from less this; 0: nobody */
+    float good_share;       /* of good rows in an epoch's fraud loss, drawn
+                               anew each time; they weigh one over it */
+    uint32_t pretrain_epochs; /* the first ones: next events of all rows; then
+                                 both losses on pieces with a labelled row */
+    bool refit;
     uint64_t seed;
     uint32_t threads;
     uint32_t segments;   /* groups of users made after training; 0: none */

@@ -24,12 +24,20 @@ enum {
     BATCH_TOKENS_MIN = 1024,
     BATCH_TOKENS_MAX = 16384,
     DROPOUT_EVENTS = 256, /* of an item, where there are none */
+    GOOD_KEY = 0x676f,
 };
 
 #define TEMPERATURE_MIN 0.005f
 #define TEMPERATURE_MAX 10.0f
 
 static const double rate_floor = 0.05; /* of the cosine, at the end */
+
+/* What a run leaves to the one that learns from all of it again. */
+struct kept {
+    struct head_tables tables; /* calibration and quantiles of it */
+    bool has_fraud;
+    struct card_facts facts;
+};
 
 /* A batch: pieces [from, until) of the epoch's order. */
 struct batch {
@@ -50,7 +58,11 @@ struct run {
     const struct piece **order; /* of the epoch */
     struct batch *batches;
     uint32_t batch_count;
-    real *best; /* weights of the best epoch; NULL without validation */
+    real *best;        /* weights of the best epoch; NULL without validation */
+    uint32_t pretrain; /* epochs of next events alone */
+    uint64_t phase_step; /* where this phase's steps began */
+    uint32_t phase_epochs;
+    const struct kept *kept; /* of the run that chose; NULL: this one does */
     train_report_fn *report;
     void *user;
     double started, step_seconds;
@@ -114,6 +126,20 @@ static enum rc check_options(const struct train_log *log,
         return ERR(e, RC_STOP, "training: %u segments, at most %d", o->segments,
                    SEGMENTS_MAX);
     if (o->epochs_max == 0) return ERR(e, RC_STOP, "training: 0 epochs");
+    if (o->pretrain_epochs >= o->epochs_max)
+        return ERR(e, RC_STOP,
+                   "training: %u epochs of pre-training, must be fewer than "
+                   "the %u in all",
+                   o->pretrain_epochs, o->epochs_max);
+    if (!(o->good_share > 0 && o->good_share <= 1))
+        return ERR(e, RC_STOP,
+                   "training: share of good rows %g, must be in "
+                   "(0, 1]",
+                   (double)o->good_share);
+    if (o->refit && o->leave_one_out)
+        return ERR(e, RC_STOP,
+                   "training: leaving one out holds its validation back for "
+                   "good; leave out --refit");
     return RC_OK;
 }
 
@@ -155,6 +181,8 @@ static enum rc take_data(struct run *r, struct err *e)
                  "at --learn-from and --validate-from",
                  (unsigned long long)r->log->rows);
     if (rc == RC_OK) shape.fraud_heads = fraud_heads(r);
+    if (rc == RC_OK && r->data->positives && r->data->negatives)
+        r->pretrain = o->pretrain_epochs;
     if (rc == RC_OK && r->base)
         rc = from_check(r->base, &shape, r->log->amount_scale,
                         r->log->feature_names, e);
@@ -281,10 +309,16 @@ static void run_fini(struct run *r)
 
 /* --- one step ----------------------------------------------------------- */
 
+static const struct piece_list *list_of(const struct run *r, uint32_t epoch)
+{
+    return r->pretrain && epoch >= r->pretrain ? &r->data->labelled
+                                               : &r->data->train;
+}
+
 /* Fisher and Yates; then batches of neighbours. */
 static void order_epoch(struct run *r, uint32_t epoch)
 {
-    const struct piece_list *list = &r->data->train;
+    const struct piece_list *list = list_of(r, epoch);
     uint64_t key = draw(r->o->seed, SHUFFLE_KEY, epoch);
     uint64_t tokens = 0;
     for (uint32_t i = 0; i < list->count; i++)
@@ -334,13 +368,14 @@ static void run_shard(void *user, uint32_t task, uint32_t thread)
         l, &r->total, r->dropout, optimizer_gradients(r->optimizer, task));
 }
 
+/* Pre-training has a warm-up and a cosine of its own. */
 static float rate_of(const struct run *r, uint64_t steps_total)
 {
     const struct train_options *o = r->o;
-    double done = (double)r->step / (double)(steps_total ? steps_total : 1);
+    double step = (double)(r->step - r->phase_step);
+    double done = step / (double)(steps_total ? steps_total : 1);
     double cosine = 0.5 * (1 + cos(3.14159265358979 * (done < 1 ? done : 1)));
-    double warm =
-        o->warmup_steps ? (double)(r->step + 1) / (double)o->warmup_steps : 1;
+    double warm = o->warmup_steps ? (step + 1) / (double)o->warmup_steps : 1;
     if (warm > 1) warm = 1;
     return (float)((double)o->learning_rate * warm *
                    (rate_floor + (1 - rate_floor) * cosine));
@@ -349,7 +384,7 @@ static float rate_of(const struct run *r, uint64_t steps_total)
 static enum rc run_step(struct run *r, const struct batch *b,
                         struct epoch_sums *sums, struct err *e)
 {
-    uint64_t steps_total = (uint64_t)r->batch_count * r->o->epochs_max;
+    uint64_t steps_total = (uint64_t)r->batch_count * r->phase_epochs;
     double norm;
     sums->tokens += cut_shards(r, b);
     lane_count(r->shared, r->order + b->from, b->until - b->from, ROLE_TRAIN,
@@ -457,12 +492,23 @@ static enum rc validate(struct run *r, struct measured *v, struct err *e)
     return RC_OK;
 }
 
+static void begin_phase(struct run *r, uint32_t epoch)
+{
+    r->shared->good_key = draw(r->o->seed, GOOD_KEY, epoch);
+    r->shared->fraud_rests = epoch < r->pretrain;
+    if (epoch != 0 && epoch != r->pretrain) return;
+    r->phase_step = r->step;
+    r->phase_epochs =
+        epoch < r->pretrain ? r->pretrain : r->o->epochs_max - r->pretrain;
+}
+
 static enum rc run_epoch(struct run *r, uint32_t epoch, struct measured *v,
                          struct card_facts *facts, struct err *e)
 {
     struct epoch_sums sums = {0};
     struct train_progress losses = {0};
     double started = now_seconds();
+    begin_phase(r, epoch);
     order_epoch(r, epoch);
     for (uint32_t b = 0; b < r->batch_count; b++) {
         TRY(run_step(r, &r->batches[b], &sums, e));
@@ -500,9 +546,11 @@ static enum rc run_epochs(struct run *r, struct card_facts *facts,
     for (uint32_t epoch = 0; epoch < r->o->epochs_max; epoch++) {
         struct measured v;
         TRY(run_epoch(r, epoch, &v, facts, e));
-        worse = keep_best(r, epoch, &v, facts) ? 0 : worse + 1;
+        if (epoch >= r->pretrain)
+            worse = keep_best(r, epoch, &v, facts) ? 0 : worse + 1;
         optimizer_swap_average(r->optimizer);
         if (r->o->patience && worse >= r->o->patience) break;
+        if (r->kept && facts->best_epoch == r->kept->facts.best_epoch) break;
         if (r->o->seconds_max > 0 &&
             now_seconds() - r->started >= r->o->seconds_max)
             break;
@@ -570,24 +618,81 @@ static enum rc make_reference(struct run *r, struct err *e)
     return rc;
 }
 
-static enum rc finish(struct run *r, const struct card_facts *facts,
-                      const char *dir, struct err *e)
+/* Calibrated and with tables: from its own validation, or as they were. */
+static enum rc fill_tables(struct run *r, struct err *e)
 {
-    char *card;
-    enum rc rc;
+    struct head_tables *t = &r->m->tables;
+    const struct head_tables *from;
+    if (!r->kept || !r->kept->has_fraud) TRY(calibrate(r, e));
+    if (!r->kept) return make_anomaly(r, e);
+    from = &r->kept->tables;
+    if (r->kept->has_fraud)
+        memcpy(t->calibration, from->calibration, sizeof t->calibration);
+    t->depth = from->depth;
+    memcpy(t->field_quantile, from->field_quantile, sizeof t->field_quantile);
+    memcpy(t->total_quantile, from->total_quantile, sizeof t->total_quantile);
+    return RC_OK;
+}
+
+static enum rc run_all(struct run *r, struct card_facts *facts, struct err *e)
+{
+    TRY(take_base(r, e));
+    TRY(check_options(r->log, r->o, e));
+    TRY(take_data(r, e));
+    choose_options(r);
+    if (r->base)
+        memcpy(facts->base_hash, r->base->info.hash, sizeof facts->base_hash);
+    TRY(take_model(r, e));
+    TRY(take_workers(r, e));
+    TRY(run_epochs(r, facts, e));
     tables_unseen_rows(r->data, r->m);
     shared_refresh_whole(r->shared);
-    TRY(calibrate(r, e));
-    TRY(make_anomaly(r, e));
+    return fill_tables(r, e);
+}
+
+/* What is counted and grouped once the weights stand for good. */
+static enum rc count_and_group(struct run *r, struct err *e)
+{
     tables_item_counts(r->data, r->m);
     if (r->o->segments > 0)
         TRY(train_segments(r->shared, r->lanes, r->team, &r->m->segments, e));
     r->m->info.segments = r->m->segments.count;
-    if (r->m->info.has_fraud) TRY(make_reference(r, e));
+    return r->m->info.has_fraud ? make_reference(r, e) : RC_OK;
+}
+
+static enum rc write_model(struct run *r, const struct card_facts *facts,
+                           const char *dir, struct err *e)
+{
+    char *card;
+    enum rc rc;
+    TRY(count_and_group(r, e));
     card = card_text(r->shared, facts);
     if (!card) return ERR(e, RC_STOP, "training: no memory for the card");
     rc = model_write(r->m, dir, card, e);
     free(card);
+    return rc;
+}
+
+/* The run on everything before until, as the first one chose. */
+static enum rc refit(const struct run *first, const struct kept *kept,
+                     const char *dir, struct err *e)
+{
+    struct train_log log = *first->log;
+    struct run r = {.log = &log,
+                    .options = *first->o,
+                    .o = &r.options,
+                    .kept = kept,
+                    .report = first->report,
+                    .user = first->user,
+                    .started = now_seconds()};
+    struct card_facts facts = kept->facts, ran = {0};
+    enum rc rc;
+    if (log.labels_until) log.labels = log.labels_until;
+    r.options.validate_from_ms = r.options.until_ms;
+    rc = run_all(&r, &ran, e);
+    facts.train_loss = ran.train_loss;
+    if (rc == RC_OK) rc = write_model(&r, &facts, dir, e);
+    run_fini(&r);
     return rc;
 }
 
@@ -601,17 +706,14 @@ enum rc train_behaviour(const struct train_log *log,
                     .report = report_fn,
                     .user = user,
                     .started = now_seconds()};
-    struct card_facts facts = {0};
-    enum rc rc = take_base(&r, e);
-    if (rc == RC_OK) rc = check_options(log, r.o, e);
-    if (rc == RC_OK) rc = take_data(&r, e);
-    if (rc == RC_OK) choose_options(&r);
-    if (r.base)
-        memcpy(facts.base_hash, r.base->info.hash, sizeof facts.base_hash);
-    if (rc == RC_OK) rc = take_model(&r, e);
-    if (rc == RC_OK) rc = take_workers(&r, e);
-    if (rc == RC_OK) rc = run_epochs(&r, &facts, e);
-    if (rc == RC_OK) rc = finish(&r, &facts, dir, e);
+    struct kept kept = {0};
+    bool again = options->refit;
+    enum rc rc = run_all(&r, &kept.facts, e);
+    again = again && rc == RC_OK && r.best;
+    if (rc == RC_OK) kept.tables = r.m->tables;
+    if (rc == RC_OK) kept.has_fraud = r.m->info.has_fraud;
+    if (rc == RC_OK && !again) rc = write_model(&r, &kept.facts, dir, e);
     run_fini(&r);
+    if (again) rc = refit(&r, &kept, dir, e);
     return rc;
 }

@@ -7,6 +7,8 @@
 
 #include "hash.h"
 
+static const int64_t DAY_MS = INT64_C(24) * 3600 * 1000;
+
 enum {
     IDS_MAX = 4096,           /* of a small vocabulary */
     NUMBER_SAMPLE = 100000,   /* values that a number's borders come from */
@@ -50,29 +52,90 @@ static int64_t silence_is_good_before(int64_t cut_ms, int64_t newest_ms,
     return cut_ms < INT64_MIN + delay_ms ? INT64_MIN : cut_ms - delay_ms;
 }
 
-static void data_labels(struct train_data *d, const struct train_options *o)
+/* Where silence of each role ends and, of training, the fraud loss begins. */
+struct label_times {
+    int64_t good_ms[3], from_ms;
+};
+
+static struct label_times label_times(const struct train_log *log,
+                                      const struct train_options *o)
 {
-    const struct train_log *log = d->log;
-    int64_t newest_ms = INT64_MIN, good_ms[3];
-    memset(d->label, -1, log->rows);
-    if (!log->labels || o->fraud_weight <= 0) return;
+    struct label_times t = {.from_ms = o->fraud_from_ms};
+    int64_t newest_ms = INT64_MIN, known_ms;
     for (uint64_t r = 0; r < log->rows; r++)
         if (log->events[r].time_ms > newest_ms)
             newest_ms = log->events[r].time_ms;
-    good_ms[ROLE_TRAIN] = silence_is_good_before(o->validate_from_ms, newest_ms,
-                                                 o->label_delay_ms);
-    good_ms[ROLE_VALIDATE] =
+    known_ms = t.good_ms[ROLE_TRAIN] = silence_is_good_before(
+        o->validate_from_ms, newest_ms, o->label_delay_ms);
+    t.good_ms[ROLE_VALIDATE] =
         silence_is_good_before(o->until_ms, newest_ms, o->label_delay_ms);
-    for (uint64_t r = 0; r < log->rows; r++) {
+    if (o->fraud_span_ms > 0 && known_ms >= INT64_MIN + o->fraud_span_ms &&
+        known_ms - o->fraud_span_ms > t.from_ms)
+        t.from_ms = known_ms - o->fraud_span_ms;
+    return t;
+}
+
+static int8_t label_of(const struct train_log *log, uint64_t row,
+                       enum role role, const struct label_times *t)
+{
+    int64_t time_ms = log->events[row].time_ms;
+    if (role == ROLE_NONE) return LABEL_UNKNOWN;
+    if (role == ROLE_TRAIN && time_ms < t->from_ms) return LABEL_UNKNOWN;
+    if (log->labels[row] != LABEL_UNKNOWN) return log->labels[row];
+    return time_ms < t->good_ms[role] ? LABEL_GOOD : LABEL_UNKNOWN;
+}
+
+/* Time of the user's first fraud at or after from_ms, or INT64_MAX. */
+static int64_t first_fraud(const struct train_log *log, uint32_t user,
+                           int64_t from_ms)
+{
+    int64_t first_ms = INT64_MAX;
+    for (uint64_t r = log->user_start[user]; r < log->user_start[user + 1];
+         r++) {
         int64_t time_ms = log->events[r].time_ms;
-        enum role role = (enum role)d->role[r];
-        if (role == ROLE_NONE || time_ms < o->fraud_from_ms) continue;
-        if (log->labels[r] != LABEL_UNKNOWN)
-            d->label[r] = log->labels[r];
-        else if (time_ms < good_ms[role])
-            d->label[r] = LABEL_GOOD;
+        if (log->labels[r] == LABEL_FRAUD && time_ms >= from_ms &&
+            time_ms < first_ms)
+            first_ms = time_ms;
+    }
+    return first_ms;
+}
+
+static int64_t day_start(int64_t time_ms)
+{
+    int64_t into = time_ms % DAY_MS;
+    return time_ms - (into < 0 ? into + DAY_MS : into);
+}
+
+/* Users whose fraud is known by the day are stopped by then, so validation
+ * does not ask about them: as evaluate.h has it. */
+static void leave_out_known(struct train_data *d, const struct train_options *o)
+{
+    const struct train_log *log = d->log;
+    if (o->known_span_ms <= 0 || o->validate_from_ms == INT64_MAX) return;
+    for (uint32_t u = 0; u < log->users; u++) {
+        int64_t first_ms =
+            first_fraud(log, u, o->validate_from_ms - o->known_span_ms);
+        for (uint64_t r = log->user_start[u]; r < log->user_start[u + 1]; r++)
+            if (d->role[r] == ROLE_VALIDATE &&
+                first_ms <
+                    day_start(log->events[r].time_ms) - o->label_delay_ms)
+                d->label[r] = LABEL_UNKNOWN;
+    }
+}
+
+static void data_labels(struct train_data *d, const struct train_options *o)
+{
+    const struct train_log *log = d->log;
+    struct label_times times;
+    memset(d->label, LABEL_UNKNOWN, log->rows);
+    if (!log->labels || o->fraud_weight <= 0) return;
+    times = label_times(log, o);
+    for (uint64_t r = 0; r < log->rows; r++)
+        d->label[r] = label_of(log, r, (enum role)d->role[r], &times);
+    leave_out_known(d, o);
+    for (uint64_t r = 0; r < log->rows; r++) {
         if (d->label[r] < 0) continue;
-        if (role == ROLE_TRAIN)
+        if (d->role[r] == ROLE_TRAIN)
             d->label[r] ? d->positives++ : d->negatives++;
         else
             d->label[r] ? d->validate_positives++ : d->validate_negatives++;
@@ -357,6 +420,24 @@ static enum rc make_pieces(struct train_data *d, uint32_t window,
     return RC_OK;
 }
 
+static bool piece_has_label(const struct train_data *d, const struct piece *p)
+{
+    for (uint32_t i = p->target_from; i < p->target_until; i++)
+        if (piece_wants(d, p, i, ROLE_TRAIN) && d->label[p->row + i] >= 0)
+            return true;
+    return false;
+}
+
+static enum rc choose_labelled(struct train_data *d, struct err *e)
+{
+    d->labelled.at = malloc((d->train.count + 1) * sizeof *d->labelled.at);
+    if (!d->labelled.at) return ERR(e, RC_STOP, "training: no memory");
+    for (uint32_t i = 0; i < d->train.count; i++)
+        if (piece_has_label(d, &d->train.at[i]))
+            list_put(&d->labelled, d, &d->train.at[i], ROLE_TRAIN);
+    return RC_OK;
+}
+
 enum rc data_new(struct train_data **out, const struct train_log *log,
                  const struct train_options *o, const struct tokeniser *t,
                  struct err *e)
@@ -381,6 +462,7 @@ enum rc data_new(struct train_data **out, const struct train_log *log,
     rc = make_pieces(d, o->window, ROLE_TRAIN, &d->train, e);
     if (rc == RC_OK)
         rc = make_pieces(d, o->window, ROLE_VALIDATE, &d->validate, e);
+    if (rc == RC_OK && o->pretrain_epochs > 0) rc = choose_labelled(d, e);
     if (rc == RC_OK)
         *out = d;
     else
@@ -396,5 +478,6 @@ void data_free(struct train_data *d)
     free(d->label);
     free(d->train.at);
     free(d->validate.at);
+    free(d->labelled.at);
     free(d);
 }

@@ -40,6 +40,8 @@ struct train_data {
     uint8_t *role;        /* (rows) enum role */
     int8_t *label;        /* (rows) 1 fraud, 0 good, -1 not in the loss */
     struct piece_list train, validate;
+    struct piece_list labelled; /* those of train with a row in the fraud loss;
+                                   only where the options pre-train */
     uint64_t positives, negatives; /* labelled rows in the training loss */
     uint64_t validate_positives, validate_negatives;
 };

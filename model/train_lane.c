@@ -124,11 +124,6 @@ static bool has_item_loss(const struct train_shared *s, uint64_t row)
     return f >= 0 && s->data->tokens[row].row[f] < s->m->params.config.items;
 }
 
-static real weight_of(const struct train_shared *s, uint64_t row)
-{
-    return s->data->label[row] == LABEL_FRAUD ? s->positive_weight : 1;
-}
-
 void lane_count(const struct train_shared *s, const struct piece *const *pieces,
                 uint32_t count, enum role role, struct batch_total *total)
 {
@@ -136,12 +131,13 @@ void lane_count(const struct train_shared *s, const struct piece *const *pieces,
     for (uint32_t k = 0; k < count; k++) {
         const struct piece *p = pieces[k];
         for (uint32_t i = p->target_from; i < p->target_until; i++) {
+            real weight;
             if (!piece_wants(s->data, p, i, role)) continue;
             total->targets++;
             total->item_targets += has_item_loss(s, p->row + i);
-            if (s->data->label[p->row + i] < 0) continue;
-            total->frauds++;
-            total->fraud_weight += (double)weight_of(s, p->row + i);
+            weight = shared_fraud_weight(s, p->row + i, role);
+            total->frauds += weight > 0;
+            total->fraud_weight += (double)weight;
         }
     }
 }
@@ -150,6 +146,15 @@ void lane_count(const struct train_shared *s, const struct piece *const *pieces,
 static uint32_t wanted_from(const struct piece *p)
 {
     return p->target_from ? p->target_from - 1 : 0;
+}
+
+static void gather_fraud_target(struct lane *l, uint32_t hidden, uint64_t row,
+                                enum role role)
+{
+    real weight = shared_fraud_weight(l->shared, row, role);
+    if (!(weight > 0)) return;
+    l->fraud_weights[l->fraud_count] = weight;
+    l->frauds[l->fraud_count++] = (struct target){.hidden = hidden, .row = row};
 }
 
 /* Targets with, or without, an item loss; with those of fraud once. */
@@ -164,9 +169,7 @@ static void gather_targets(struct lane *l, const struct piece *p, uint32_t base,
             l->targets[l->target_count++] = (struct target){
                 .hidden = i ? base + i - 1 - wanted_from(p) : HIDDEN_START,
                 .row = row};
-        if (item && data->label[row] >= 0)
-            l->frauds[l->fraud_count++] = (struct target){
-                .hidden = base + i - wanted_from(p), .row = row};
+        if (item) gather_fraud_target(l, base + i - wanted_from(p), row, role);
     }
 }
 
@@ -318,7 +321,6 @@ static void gather_fraud(struct lane *l)
         features_expand(heads_feature_layer(s->m->heads),
                         log->feature_rows + row * log->features, x + d);
         l->fraud_labels[i] = s->data->label[row] == LABEL_FRAUD;
-        l->fraud_weights[i] = weight_of(s, row);
     }
 }
 

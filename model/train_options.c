@@ -23,6 +23,7 @@ void train_options_default(struct train_options *o)
     o->fraud_heads = 4;
     o->fraud_width = 32;
     o->fraud_weight = 1.0f;
+    o->good_share = 1.0f;
     o->from_ms = INT64_MIN;
     o->validate_from_ms = INT64_MAX;
     o->until_ms = INT64_MAX;

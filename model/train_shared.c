@@ -131,3 +131,14 @@ void shared_refresh(struct train_shared *s, uint64_t step)
     draw_sample(s, step);
     pack_sample(s);
 }
+
+real shared_fraud_weight(const struct train_shared *s, uint64_t row,
+                         enum role role)
+{
+    float share = s->o->good_share;
+    if (s->data->label[row] < 0) return 0;
+    if (role == ROLE_TRAIN && s->fraud_rests) return 0;
+    if (s->data->label[row] == LABEL_FRAUD) return s->positive_weight;
+    if (role != ROLE_TRAIN || share >= 1) return 1;
+    return draw_unit(draw(s->good_key, row, 0)) < share ? 1 / (real)share : 0;
+}

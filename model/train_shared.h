@@ -17,6 +17,8 @@ struct train_shared {
     struct item_layer items;   /* the whole table, or the sample's rows */
     struct item_sample sample; /* of this step; options.negatives of them */
     real positive_weight;      /* of a fraud in the loss */
+    bool fraud_rests;          /* while next events are pre-trained alone */
+    uint64_t good_key;         /* of the epoch's draw of good rows */
     real *panels;
     uint32_t *negatives;
     real *log_weight, *sample_rows;
@@ -31,6 +33,11 @@ void shared_free(struct train_shared *s);
  * the options ask for one; shared_refresh_whole makes items the whole table,
  * to rank. */
 void shared_refresh(struct train_shared *s, uint64_t step);
+
+/* The weight of a row in this epoch's fraud loss, 0 where it has no part. In
+ * validation every labelled row has one. */
+real shared_fraud_weight(const struct train_shared *s, uint64_t row,
+                         enum role role);
 void shared_refresh_whole(struct train_shared *s);
 
 #endif

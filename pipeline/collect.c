@@ -28,6 +28,7 @@ struct collect {
     struct past_event *events; /* (rows_room) */
     float *feature_rows;       /* (rows_room, F) */
     int8_t *labels;            /* (rows_room) */
+    int8_t *labels_until;      /* the same */
     uint32_t *row_user;        /* (rows_room) */
     uint64_t *user_start;      /* (users + 1), by collect_finish */
 
@@ -35,7 +36,7 @@ struct collect {
     struct train_name *names;
     size_t names_room;
     struct name_block *blocks;
-    uint64_t labelled, unnamed;
+    uint64_t labelled, labelled_until, unnamed;
 
     char (*feature_texts)[FEATURE_NAME_BYTES];
     const char **feature_names;
@@ -82,6 +83,7 @@ void collect_free(struct collect *c)
     free(c->events);
     free(c->feature_rows);
     free(c->labels);
+    free(c->labels_until);
     free(c->row_user);
     free(c->user_start);
     free(c->names);
@@ -104,8 +106,8 @@ static bool resize(void *array, size_t room, size_t size)
 
 static size_t row_bytes(const struct collect *c)
 {
-    return sizeof *c->events + c->features * sizeof(float) + sizeof *c->labels +
-           sizeof *c->row_user;
+    return sizeof *c->events + c->features * sizeof(float) +
+           2 * sizeof *c->labels + sizeof *c->row_user;
 }
 
 static enum rc grow_rows(struct collect *c, struct err *e)
@@ -124,6 +126,7 @@ static enum rc grow_rows(struct collect *c, struct err *e)
     if (!resize(&c->events, room, sizeof *c->events) ||
         !resize(&c->feature_rows, room, c->features * sizeof(float)) ||
         !resize(&c->labels, room, sizeof *c->labels) ||
+        !resize(&c->labels_until, room, sizeof *c->labels_until) ||
         !resize(&c->row_user, room, sizeof *c->row_user))
         return ERR(e, RC_STOP, "collecting the log: no memory for %llu events",
                    (unsigned long long)room);
@@ -202,13 +205,19 @@ static enum rc user_index(struct collect *c, const struct record *r,
     return RC_OK;
 }
 
-/* Events before known_ms are learned from: only what was known then counts. */
-static int8_t label_of(const struct collect *c, const struct event *ev)
+/* What is known of the event at a time. Its own label is the truth, known
+ * once the delay has passed. */
+static int8_t label_at(const struct collect *c, const struct event *ev,
+                       int64_t known_ms)
 {
-    int64_t known_ms = ev->time_ms < c->o.known_ms ? c->o.known_ms : INT64_MAX;
-    if (ev->label != LABEL_UNKNOWN) return ev->label;
-    return labels_find(c->o.labels, ev->past.event_id, ev->time_ms, known_ms,
-                       c->o.label_delay_ms);
+    int64_t delay_ms = c->o.label_delay_ms;
+    if (ev->label == LABEL_UNKNOWN)
+        return labels_find(c->o.labels, ev->past.event_id, ev->time_ms,
+                           known_ms, delay_ms);
+    if (known_ms == INT64_MAX) return ev->label;
+    return known_ms >= INT64_MIN + delay_ms && ev->time_ms < known_ms - delay_ms
+               ? ev->label
+               : LABEL_UNKNOWN;
 }
 
 static enum rc keep_row(struct collect *c, const struct batch *b, uint32_t i,
@@ -225,8 +234,12 @@ static enum rc keep_row(struct collect *c, const struct batch *b, uint32_t i,
     if (c->features > 0)
         memcpy(&c->feature_rows[c->rows * c->features], o->features,
                c->features * sizeof(float));
-    c->labels[c->rows] = label_of(c, ev);
+    c->labels_until[c->rows] = label_at(c, ev, c->o.until_ms);
+    c->labels[c->rows] = ev->time_ms < c->o.known_ms
+                             ? label_at(c, ev, c->o.known_ms)
+                             : c->labels_until[c->rows];
     c->labelled += c->labels[c->rows] != LABEL_UNKNOWN;
+    c->labelled_until += c->labels_until[c->rows] != LABEL_UNKNOWN;
     c->row_user[c->rows] = user;
     c->rows++;
     c->user_rows[user]++;
@@ -243,14 +256,20 @@ enum rc collect_batch(void *user, const struct batch *b, struct err *e)
 
 /* --- order -------------------------------------------------------------- */
 
+static void swap_labels(int8_t *labels, uint64_t a, uint64_t b)
+{
+    int8_t label = labels[a];
+    labels[a] = labels[b];
+    labels[b] = label;
+}
+
 static void swap_rows(struct collect *c, uint64_t a, uint64_t b)
 {
     struct past_event event = c->events[a];
-    int8_t label = c->labels[a];
     c->events[a] = c->events[b];
     c->events[b] = event;
-    c->labels[a] = c->labels[b];
-    c->labels[b] = label;
+    swap_labels(c->labels, a, b);
+    swap_labels(c->labels_until, a, b);
     for (uint32_t f = 0; f < c->features; f++) {
         float x = c->feature_rows[a * c->features + f];
         c->feature_rows[a * c->features + f] =
@@ -293,6 +312,7 @@ enum rc collect_finish(struct collect *c, struct train_log *out, struct err *e)
     out->events = c->events;
     out->feature_rows = c->feature_rows;
     out->labels = c->labelled > 0 ? c->labels : NULL;
+    out->labels_until = c->labelled_until > 0 ? c->labels_until : NULL;
     out->names = c->names;
     out->name_count = c->named.count;
     return RC_OK;

@@ -6,9 +6,10 @@
  *          user's from event 0 on without a gap.
  * Until    Events at or after until_ms are not kept, nor what comes after
  *          them of the same user.
- * Labels   Of the event itself (role.label), else of the label files. One
- *          that became known at or after known_ms counts only for events
- *          from known_ms on: training must not know it, validation may.
+ * Labels   Of the event itself (role.label), known once the delay has
+ *          passed, else of the label files. Events before known_ms have
+ *          what was known then; training must not know more. Later events,
+ *          and labels_until, have what was known at until_ms.
  * Names    Texts of items, as they first came, up to names_max; what is
  *          beyond has no name and cannot be recommended.
  * Memory   Grows with the log; refused with a message beyond bytes_max.

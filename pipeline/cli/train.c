@@ -21,7 +21,7 @@ struct command {
     int64_t label_delay_ms, validate_for_ms;
     /* Read as doubles, kept as floats by train_options. */
     double learning_rate, weight_decay, dropout, clip_norm, fraud_weight,
-        average, temperature, minutes_max;
+        average, temperature, good_share, minutes_max;
     bool kv_f32;
     uint64_t memory_bytes;
     char command[COMMAND_BYTES];
@@ -60,6 +60,7 @@ static void set_defaults(struct command *c)
     c->temperature = (double)c->o.temperature;
     c->o.layers = c->o.width = c->o.heads = c->o.ffn = c->o.window = 0;
     c->o.item_buckets = c->o.fraud_heads = c->o.fraud_width = 0;
+    c->good_share = (double)c->o.good_share;
     c->memory_bytes = default_memory();
 }
 
@@ -95,6 +96,7 @@ static void keep_options(struct command *c)
     c->o.fraud_weight = (float)c->fraud_weight;
     c->o.average = (float)c->average;
     c->o.temperature = (float)c->temperature;
+    c->o.good_share = (float)c->good_share;
     c->o.seconds_max = c->minutes_max * 60;
     c->o.kv_bf16 = !c->kv_f32;
     c->o.command = c->command;
@@ -138,9 +140,20 @@ static const struct cli_usage *usage_of(struct command *c)
         TRAIN_OPTIONS,
         {"fraud-from", "TIME", CLI_TIME, &c->fraud_from_ms,
          "learn fraud from events from here on"},
+        {"fraud-span", "TIME", CLI_SPAN, &c->o.fraud_span_ms,
+         "and only from so long before the last whose label is known"},
         {"label-delay", "TIME", CLI_SPAN, &c->label_delay_ms,
-         "an event without a label is good after this long (default 7d)"},
+         "labels are known after this long, and an event without one is good "
+         "(default 7d)"},
+        {"known-span", "TIME", CLI_SPAN, &c->o.known_span_ms,
+         "validate without users who had a fraud known by the day, up to so "
+         "long before the validation"},
+        {"refit", NULL, CLI_FLAG, &c->o.refit,
+         "when validation has chosen, learn again from all before --until"},
         {"epochs", "N", CLI_U32, &c->o.epochs_max, "at most (default 20)"},
+        {"pretrain-epochs", "N", CLI_U32, &c->o.pretrain_epochs,
+         "of them, first, on the next event alone; the rest on users with a "
+         "label (default 0: all on all)"},
         {"patience", "N", CLI_U32, &c->o.patience,
          "epochs without a gain before it stops (default 3)"},
         {"minutes", "N", CLI_F64, &c->minutes_max,
@@ -177,6 +190,8 @@ static const struct cli_usage *usage_of(struct command *c)
          "of its loss in the whole; 0: none (default 1)"},
         {"segments", "K", CLI_U32, &c->o.segments,
          "groups of users; 0: none (default 8)"},
+        {"good-share", "R", CLI_F64, &c->good_share,
+         "of good events in an epoch's fraud loss (default 1)"},
         {"cache-f32", NULL, CLI_FLAG, &c->kv_f32,
          "cached keys and values in 4 bytes instead of 2"},
         {"seed", "N", CLI_U64, &c->o.seed, "(default 1)"},

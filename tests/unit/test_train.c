@@ -291,6 +291,47 @@ static void test_nothing_after_until_is_seen(void **state)
     tiny_log_fini(&t);
 }
 
+/* Both phases and a share of the good rows; then once more on all before the
+ * cut, by the labels that the cut knows. */
+static void test_refit(void **state)
+{
+    struct tiny_log t;
+    struct train_options o = small_options();
+    struct model *m;
+    char one[17], two[17], later[17];
+    double found, base_rate, anomaly;
+    int8_t *labels;
+    (void)state;
+    tiny_log_init(&t, 100, 6);
+    labels = malloc(t.log.rows);
+    memcpy(labels, t.labels, t.log.rows);
+    t.log.labels_until = labels;
+    o.refit = true;
+    o.pretrain_epochs = 2;
+    o.good_share = 0.5f;
+    o.known_span_ms = 5 * TINY_HOUR_MS;
+    o.validate_from_ms = 22 * TINY_HOUR_MS;
+    o.until_ms = 32 * TINY_HOUR_MS;
+    m = trained(&t, &o, NULL);
+    (void)strcpy(one, model_info(m)->hash);
+    found = later_fraud(&t, m, o.until_ms, &base_rate, &anomaly);
+    print_message("average precision %.3f, base rate %.3f\n", found, base_rate);
+    assert_true(found > 5 * base_rate);
+    model_free(m);
+    o.threads = 1;
+    for (uint64_t r = 0; r < t.log.rows; r++)
+        if (t.events[r].time_ms >= o.until_ms) labels[r] = LABEL_FRAUD;
+    hash_of(&t, &o, two);
+    assert_string_equal(one, two);
+    /* A label of the validation that the choice did not know is learned. */
+    for (uint64_t r = 0; r < t.log.rows; r++)
+        if (t.events[r].time_ms == 24 * TINY_HOUR_MS) labels[r] ^= 1;
+    hash_of(&t, &o, later);
+    assert_string_not_equal(one, later);
+    free(labels);
+    tiny_log_fini(&t);
+}
+
 /* A log without items or times, with ids that have no text, and extras. */
 static void test_learns_without_items(void **state)
 {
@@ -372,6 +413,7 @@ int main(void)
         cmocka_unit_test(test_learns_items),
         cmocka_unit_test(test_learns_items_by_a_sample),
         cmocka_unit_test(test_learns_fraud),
+        cmocka_unit_test(test_refit),
         cmocka_unit_test(test_learns_without_items),
     };
     return cmocka_run_group_tests(tests, NULL, finish);

@@ -186,6 +186,68 @@ static void test_silence_counts_after_the_delay(void **state)
     tiny_log_fini(&c.tiny);
 }
 
+/* Of 20 hours less 6 of delay, the newest 5 are learned. */
+static void test_a_span_of_labels(void **state)
+{
+    struct cut c;
+    (void)state;
+    tiny_log_init(&c.tiny, 40, 3);
+    train_options_default(&c.o);
+    c.o.validate_from_ms = 20 * TINY_HOUR_MS;
+    c.o.label_delay_ms = 6 * TINY_HOUR_MS;
+    c.o.fraud_span_ms = 5 * TINY_HOUR_MS;
+    for (uint64_t r = 0; r < c.tiny.log.rows; r++)
+        if (c.tiny.events[r].time_ms >= 14 * TINY_HOUR_MS)
+            c.tiny.labels[r] = LABEL_UNKNOWN;
+    cut_open(&c);
+    for (uint64_t r = 0; r < c.tiny.log.rows; r++) {
+        int64_t hour = c.tiny.events[r].time_ms / TINY_HOUR_MS;
+        if (hour < 20)
+            assert_int_equal(c.data->label[r] >= 0, hour >= 9 && hour < 14);
+    }
+    cut_close(&c);
+    tiny_log_fini(&c.tiny);
+}
+
+static bool known_before(const struct tiny_log *t, uint64_t user, int64_t from,
+                         int64_t until)
+{
+    for (uint64_t r = t->user_start[user]; r < t->user_start[user + 1]; r++) {
+        int64_t hour = t->events[r].time_ms / TINY_HOUR_MS;
+        if (t->labels[r] == LABEL_FRAUD && hour >= from && hour < until)
+            return true;
+    }
+    return false;
+}
+
+/* The day that begins at hour 24 knows frauds up to hour 18, those since hour
+ * 12 count; hours 20 to 23 are of the day that knows none. */
+static void test_known_users_left_out(void **state)
+{
+    struct cut c;
+    uint32_t left_out = 0;
+    (void)state;
+    tiny_log_init(&c.tiny, 60, 3);
+    train_options_default(&c.o);
+    c.o.validate_from_ms = 20 * TINY_HOUR_MS;
+    c.o.label_delay_ms = 6 * TINY_HOUR_MS;
+    c.o.known_span_ms = 8 * TINY_HOUR_MS;
+    cut_open(&c);
+    for (uint32_t u = 0; u < c.tiny.log.users; u++)
+        for (uint64_t r = c.tiny.user_start[u]; r < c.tiny.user_start[u + 1];
+             r++) {
+            int64_t hour = c.tiny.events[r].time_ms / TINY_HOUR_MS;
+            bool known =
+                hour >= 24 && hour < 48 && known_before(&c.tiny, u, 12, 18);
+            if (hour < 20 || hour >= 48) continue;
+            left_out += known;
+            assert_int_equal(c.data->label[r], known ? -1 : c.tiny.labels[r]);
+        }
+    assert_true(left_out > 50);
+    cut_close(&c);
+    tiny_log_fini(&c.tiny);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -194,6 +256,8 @@ int main(void)
         cmocka_unit_test(test_leave_one_out_by_hand),
         cmocka_unit_test(test_vocabulary_does_not_look_ahead),
         cmocka_unit_test(test_silence_counts_after_the_delay),
+        cmocka_unit_test(test_a_span_of_labels),
+        cmocka_unit_test(test_known_users_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
