@@ -100,6 +100,7 @@ struct train_options {
     bool kv_bf16;        /* number format of cached keys and values */
     double seconds_max;  /* stop after the epoch that passes it; 0: none */
     const char *command; /* for the model card */
+    const char *notes;   /* sections after the others of the card; NULL: none */
 };
 void train_options_default(struct train_options *o);
 
@@ -116,7 +117,7 @@ struct train_progress {
 typedef void train_report_fn(void *user, const struct train_progress *p);
 
 /* Trains and writes the model directory dir (made anew beside it and renamed
- * into place). RC_STOP with the reason where the log cannot give a model. */
+ * into place; NULL: nothing is written). RC_STOP with the reason where the log cannot give a model. */
 enum rc train_behaviour(const struct train_log *log,
                         const struct train_options *options, const char *dir,
                         train_report_fn *report, void *user,

@@ -18,6 +18,9 @@
 struct token {
     uint32_t row[FIELDS_MAX]; /* into the embedding of each field */
     int64_t time_ms;          /* read only with has_time */
+    /* Read by anomaly alone: ln(1 + |amount|), and the ln of the amount
+       against the user's mean before it. */
+    float amount, amount_ratio;
 };
 
 struct behaviour;

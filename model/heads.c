@@ -6,6 +6,12 @@
 
 enum { TILE_ROWS = 64, PANELS_ALIGN = 64 };
 
+/* A prediction learns from what it sees: after the first payments of somebody
+ * else on a card more of them are expected. What the user did over all times
+ * does not follow so soon, so a predicted field has to be rarer by far to say
+ * as much. */
+static const float PREDICTED_SHARE = 0.4f;
+
 struct heads {
     const struct params *params;
     const real *values;
@@ -264,6 +270,11 @@ static void field_surprise(enum field_kind kind, real *logits, uint32_t rows,
         softmax_surprise(logits, rows, cols, targets, out);
 }
 
+uint32_t heads_surprises(const struct params *p)
+{
+    return p->config.field_count + OWN_MEASURES;
+}
+
 static void surprise_tile(const struct heads *h, const real *const *before,
                           const struct token *const *tokens, uint32_t rows,
                           real *x, float *out)
@@ -271,11 +282,16 @@ static void surprise_tile(const struct heads *h, const real *const *before,
     const struct params *p = h->params;
     const struct behaviour_config *c = &p->config;
     real *logits = x + (size_t)TILE_ROWS * c->width;
-    memset(out, 0, (size_t)rows * c->field_count * sizeof *out);
-    for (uint32_t m = 0; m < rows; m++)
+    size_t stride = heads_surprises(p);
+    memset(out, 0, rows * stride * sizeof *out);
+    for (uint32_t m = 0; m < rows; m++) {
+        float *own = out + m * stride + c->field_count;
         memcpy(x + (size_t)m * c->width,
                before[m] ? before[m] : params_of(p, h->values, p->start),
                c->width * sizeof *x);
+        own[OWN_RATIO] = tokens[m]->amount_ratio;
+        own[OWN_AMOUNT] = tokens[m]->amount;
+    }
     for (uint32_t f = 0; f < c->field_count; f++) {
         uint32_t targets[TILE_ROWS];
         float surprise[TILE_ROWS];
@@ -287,22 +303,22 @@ static void surprise_tile(const struct heads *h, const real *const *before,
         field_surprise(c->field[f].kind, logits, rows, h->next[f].rows, targets,
                        surprise);
         for (uint32_t m = 0; m < rows; m++)
-            out[(size_t)m * c->field_count + f] = surprise[m];
+            out[m * stride + f] = surprise[m];
     }
     if (h->item_field >= 0 && c->field[h->item_field].predicted &&
         h->tables->reference_count)
-        item_surprise(h, x, tokens, rows, logits, out, c->field_count);
+        item_surprise(h, x, tokens, rows, logits, out, (uint32_t)stride);
 }
 
 void heads_surprise(const struct heads *h, const real *const *before,
                     const struct token *const *tokens, uint32_t count,
                     real *scratch, float *out)
 {
-    uint32_t fields = h->params->config.field_count;
+    size_t stride = heads_surprises(h->params);
     for (uint32_t i = 0; i < count; i += TILE_ROWS) {
         uint32_t rows = count - i < TILE_ROWS ? count - i : TILE_ROWS;
         surprise_tile(h, before + i, tokens + i, rows, scratch,
-                      out + (size_t)i * fields);
+                      out + i * stride);
     }
 }
 
@@ -330,11 +346,19 @@ float heads_total(const struct heads *h, const float *surprise)
 {
     const struct params *p = h->params;
     const struct head_tables *t = h->tables;
+    const float *own = surprise + p->config.field_count;
     float total = 0;
-    for (uint32_t f = 0; f < p->config.field_count; f++)
-        if (p->config.field[f].predicted)
-            total +=
+    for (uint32_t f = 0; f < p->config.field_count; f++) {
+        float depth;
+        if (!p->config.field[f].predicted) continue;
+        depth = PREDICTED_SHARE *
                 quantile_depth(t->field_quantile[f], t->depth, surprise[f]);
+        if (depth > total) total = depth;
+    }
+    for (uint32_t k = 0; k < OWN_MEASURES; k++) {
+        float depth = quantile_depth(t->own_quantile[k], t->depth, own[k]);
+        if (depth > total) total = depth;
+    }
     return total;
 }
 
@@ -343,13 +367,13 @@ void heads_anomaly(const struct heads *h, const real *const *before,
                    real *scratch, float *out)
 {
     const struct head_tables *t = h->tables;
-    uint32_t fields = h->params->config.field_count;
-    float surprise[TILE_ROWS * FIELDS_MAX];
+    size_t stride = heads_surprises(h->params);
+    float surprise[TILE_ROWS * SURPRISES_MAX];
     for (uint32_t i = 0; i < count; i += TILE_ROWS) {
         uint32_t rows = count - i < TILE_ROWS ? count - i : TILE_ROWS;
         surprise_tile(h, before + i, tokens + i, rows, scratch, surprise);
         for (uint32_t m = 0; m < rows; m++) {
-            float total = heads_total(h, surprise + (size_t)m * fields);
+            float total = heads_total(h, surprise + m * stride);
             float depth = quantile_depth(t->total_quantile, t->depth, total);
             out[i + m] = (float)(1 - matrix_exp((real)-depth));
         }

@@ -6,8 +6,10 @@
  *          calibration, is a probability.
  * Anomaly  Each predicted field's surprise, -ln p under the prediction from
  *          the hidden state before the event (for amounts p is that of so
- *          much or more, for gaps of being so far out), becomes -ln(1 - rank)
- * by the field's quantile table; their sum becomes a quantile by one more
+ *          much or more, for gaps of being so far out), and the amount by
+ *          itself and against the user's mean, become -ln(1 - rank) by a
+ *          quantile table each. The deepest of them, what is predicted at
+ *          PREDICTED_SHARE of its depth, becomes a quantile by one more
  *          table. No label enters. The item's p is normalised over a fixed
  *          sample of items and the item itself, so it costs little and is
  *          the same live and replayed.
@@ -27,6 +29,10 @@ enum {
     BINS = 12, /* piecewise-linear bins of a feature */
 };
 
+/* What anomaly reads off the token itself. */
+enum { OWN_RATIO, OWN_AMOUNT, OWN_MEASURES };
+enum { SURPRISES_MAX = FIELDS_MAX + OWN_MEASURES };
+
 /* Constants found in training and kept in model.safetensors. */
 struct head_tables {
     float *feature_mean;      /* (F) of the signed log ln(1 + |x|) */
@@ -37,6 +43,7 @@ struct head_tables {
     uint32_t reference[REFERENCE_ITEMS]; /* item rows */
     float depth;                         /* the last point's -ln(1 - rank) */
     float field_quantile[FIELDS_MAX][QUANTILE_POINTS];
+    float own_quantile[OWN_MEASURES][QUANTILE_POINTS];
     float total_quantile[QUANTILE_POINTS];
     /* What fraud scores are explained against (reasons.h): a typical good
        event. */
@@ -80,7 +87,9 @@ real heads_log_odds(const struct heads *h, real logit);
 void heads_anomaly(const struct heads *h, const real *const *before,
                    const struct token *const *tokens, uint32_t count,
                    real *scratch, float *out);
-/* What it is made of: out (count, fields), 0 for those not predicted. */
+/* What it is made of: out (count, heads_surprises): fields, 0 for those not
+ * predicted, then the token's own measures. */
+uint32_t heads_surprises(const struct params *p);
 void heads_surprise(const struct heads *h, const real *const *before,
                     const struct token *const *tokens, uint32_t count,
                     real *scratch, float *out);

@@ -221,6 +221,8 @@ static uint32_t list_tensors(const struct model *m, bool has_counts,
     out[n++] = floats("table.anomaly_depth", 1, 1, &t->depth);
     out[n++] = floats("table.anomaly_field", FIELDS_MAX, QUANTILE_POINTS,
                       &t->field_quantile[0][0]);
+    out[n++] = floats("table.anomaly_own", OWN_MEASURES, QUANTILE_POINTS,
+                      &t->own_quantile[0][0]);
     out[n++] =
         floats("table.anomaly_total", 1, QUANTILE_POINTS, t->total_quantile);
     if (m->segments.count > 0)

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "hash.h"
+#include "head_layers.h"
 
 enum {
     HOUR_MS = 3600 * 1000,
@@ -154,10 +155,20 @@ static uint32_t row_of(const struct tokeniser *t, uint32_t f,
     __builtin_unreachable();
 }
 
+static void put_amounts(const struct past_event *ev, struct token *out)
+{
+    float ratio = ev->amount_log_ratio;
+    out->amount = out->amount_ratio = TOKEN_NO_AMOUNT;
+    if (ev->flags & PAST_NO_AMOUNT) return;
+    out->amount = feature_signed_log(fabsf((float)ev->amount));
+    if (isfinite(ratio)) out->amount_ratio = ratio;
+}
+
 void tokenise(const struct tokeniser *t, const struct past_event *ev,
               struct token *out)
 {
     for (uint32_t f = 0; f < t->field_count; f++)
         out->row[f] = row_of(t, f, ev);
     out->time_ms = ev->time_ms;
+    put_amounts(ev, out);
 }

@@ -7,6 +7,8 @@
  *          then eighths of ln. gap: first or none, zero, then halves of an
  *          octave of ms. hour, weekday: UTC, then none. late: no, yes.
  *          number: missing, then bins between the training log's quantiles.
+ * Amounts  Beside their rows, as they are: a row of an eighth of ln is too
+ *          wide to rank the oddest few.
  * Bits     Integers decide, or one comparison of floats: the same rows on
  *          every machine.
  * Memory   A tokeniser owns its vocabularies; tokeniser_fini.
@@ -30,6 +32,10 @@ enum {
     NUMBER_BINS = 16,
     NUMBER_ROWS = 1 + NUMBER_BINS,
 };
+
+/* Of a token without an amount, or without a mean to hold it against: below
+ * any other. */
+#define TOKEN_NO_AMOUNT (-100.0f)
 
 struct tokeniser {
     uint32_t field_count;

@@ -592,7 +592,7 @@ static enum rc make_anomaly(struct run *r, struct err *e)
                          fresh ? ROLE_VALIDATE : ROLE_TRAIN, r->m->heads,
                          ANOMALY_ROWS, &surprise, &rows, e);
     if (rc == RC_OK)
-        rc = tables_anomaly(surprise, rows, r->m->heads, &r->m->params.config,
+        rc = tables_anomaly(surprise, rows, r->m->heads, &r->m->params,
                             &r->m->tables, e);
     free(surprise);
     return rc;
@@ -630,6 +630,7 @@ static enum rc fill_tables(struct run *r, struct err *e)
         memcpy(t->calibration, from->calibration, sizeof t->calibration);
     t->depth = from->depth;
     memcpy(t->field_quantile, from->field_quantile, sizeof t->field_quantile);
+    memcpy(t->own_quantile, from->own_quantile, sizeof t->own_quantile);
     memcpy(t->total_quantile, from->total_quantile, sizeof t->total_quantile);
     return RC_OK;
 }
@@ -665,6 +666,7 @@ static enum rc write_model(struct run *r, const struct card_facts *facts,
 {
     char *card;
     enum rc rc;
+    if (!dir) return RC_OK;
     TRY(count_and_group(r, e));
     card = card_text(r->shared, facts);
     if (!card) return ERR(e, RC_STOP, "training: no memory for the card");

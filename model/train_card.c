@@ -111,6 +111,7 @@ char *card_text(const struct train_shared *s, const struct card_facts *facts)
     put_shape(out, s);
     put_options(out, s->o, facts);
     put_scores(out, facts);
+    if (s->o->notes) fputs(s->o->notes, out);
     if (fclose(out) == 0) return text;
     free(text);
     return NULL;

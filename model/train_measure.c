@@ -257,7 +257,9 @@ static void surprise_group(void *user, uint32_t task, uint32_t thread)
             tokens[m] = p->shared->data->tokens + l->targets[i + m].row;
         }
         heads_surprise(p->heads, before, tokens, rows, p->scratch[thread],
-                       p->surprise + (g->targets + i) * c->field_count);
+                       p->surprise +
+                           (g->targets + i) *
+                               heads_surprises(&p->shared->m->params));
     }
 }
 
@@ -280,13 +282,13 @@ enum rc measure_surprise(const struct train_shared *shared, struct lane **lanes,
 {
     struct pass p = {
         .shared = shared, .lanes = lanes, .role = role, .heads = heads};
-    uint32_t fields = shared->m->params.config.field_count;
+    uint32_t columns = heads_surprises(&shared->m->params);
     uint32_t threads = team_threads(team);
     enum rc rc;
     TRY(pass_init(&p, list, (uint32_t)(list->targets / rows_max + 1), e));
     rc = take_scratch(&p, threads, e);
     *rows = p.targets;
-    *out = p.surprise = malloc((p.targets * fields + 1) * sizeof **out);
+    *out = p.surprise = malloc((p.targets * columns + 1) * sizeof **out);
     if (rc == RC_OK && !*out) rc = ERR(e, RC_STOP, "training: no memory");
     if (rc == RC_OK) team_run(team, p.group_count, surprise_group, &p);
     for (uint32_t t = 0; p.scratch && t < threads; t++)

@@ -31,7 +31,8 @@ enum rc measure(const struct train_shared *shared, struct lane **lanes,
                 enum role role, struct measured *out,
                 struct scored_labels *labels, struct err *e) MUST_USE;
 
-/* Surprises (rows, fields) of at most rows_max targets, evenly chosen. */
+/* Surprises (rows, heads_surprises) of at most rows_max targets, evenly chosen.
+ */
 enum rc measure_surprise(const struct train_shared *shared, struct lane **lanes,
                          struct team *team, const struct piece_list *list,
                          enum role role, const struct heads *heads,

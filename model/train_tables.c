@@ -184,22 +184,33 @@ static void fill_quantiles(float *values, uint64_t count, double depth,
     out[QUANTILE_POINTS - 1] = values[count - 1];
 }
 
+/* The quantiles of a column of the surprises; values (rows) is scratch. */
+static void fill_column(const float *surprise, uint64_t rows, size_t columns,
+                        size_t column, float *values, double depth, float *out)
+{
+    for (uint64_t r = 0; r < rows; r++)
+        values[r] = surprise[r * columns + column];
+    fill_quantiles(values, rows, depth, out);
+}
+
 enum rc tables_anomaly(const float *surprise, uint64_t rows,
-                       const struct heads *h, const struct behaviour_config *c,
+                       const struct heads *h, const struct params *p,
                        struct head_tables *t, struct err *e)
 {
     float *values = malloc((rows + 1) * sizeof *values);
     double depth = log((double)(rows > 1 ? rows : 2));
+    size_t columns = heads_surprises(p), fields = p->config.field_count;
     if (!values) return ERR(e, RC_STOP, "training: no memory");
     t->depth = (float)depth;
-    for (uint32_t f = 0; rows && f < c->field_count; f++) {
-        if (!c->field[f].predicted) continue;
-        for (uint64_t r = 0; r < rows; r++)
-            values[r] = surprise[r * c->field_count + f];
-        fill_quantiles(values, rows, depth, t->field_quantile[f]);
-    }
+    for (uint32_t f = 0; rows && f < fields; f++)
+        if (p->config.field[f].predicted)
+            fill_column(surprise, rows, columns, f, values, depth,
+                        t->field_quantile[f]);
+    for (uint32_t k = 0; rows && k < OWN_MEASURES; k++)
+        fill_column(surprise, rows, columns, fields + k, values, depth,
+                    t->own_quantile[k]);
     for (uint64_t r = 0; r < rows; r++)
-        values[r] = heads_total(h, surprise + r * c->field_count);
+        values[r] = heads_total(h, surprise + r * columns);
     if (rows) fill_quantiles(values, rows, depth, t->total_quantile);
     free(values);
     return RC_OK;

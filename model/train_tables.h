@@ -25,9 +25,9 @@ void tables_reference(uint32_t items, struct head_tables *t);
 void tables_calibrate(const struct scored_labels *s, double positive_weight,
                       struct head_tables *t);
 
-/* Quantiles of each field's surprise, (rows, fields), and of their total. */
+/* Quantiles of each column of (rows, heads_surprises), and of their total. */
 enum rc tables_anomaly(const float *surprise, uint64_t rows,
-                       const struct heads *h, const struct behaviour_config *c,
+                       const struct heads *h, const struct params *p,
                        struct head_tables *t, struct err *e) MUST_USE;
 
 /* How often training had each item. */

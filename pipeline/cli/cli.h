@@ -35,7 +35,7 @@ enum cli_kind {
     CLI_SIZE,  /* uint64_t: bytes; 64KiB, 1GiB */
     CLI_SPAN,  /* int64_t: ms; 250ms, 30s, 7d */
 };
-enum { CLI_TEXTS_MAX = 64, CLI_OPTIONS_MAX = 48 };
+enum { CLI_TEXTS_MAX = 64, CLI_OPTIONS_MAX = 64 };
 struct cli_texts {
     const char *at[CLI_TEXTS_MAX];
     uint32_t count;

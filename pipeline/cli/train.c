@@ -8,6 +8,7 @@
 #include "cli.h"
 #include "collect_log.h"
 #include "progress.h"
+#include "train_search.h"
 
 enum { COMMAND_BYTES = 2048, NOTE_BYTES = 160 };
 
@@ -23,6 +24,7 @@ struct command {
     double learning_rate, weight_decay, dropout, clip_norm, fraud_weight,
         average, temperature, good_share, minutes_max;
     bool kv_f32;
+    uint32_t search;
     uint64_t memory_bytes;
     char command[COMMAND_BYTES];
 
@@ -30,6 +32,7 @@ struct command {
     struct collect_log *log;
     const struct train_log *rows; /* of log */
     struct progress progress;
+    char *table;       /* of the search, for the card */
     double reported_s; /* when the last JSON line of a step was printed */
 };
 
@@ -194,6 +197,8 @@ static const struct cli_usage *usage_of(struct command *c)
          "of good events in an epoch's fraud loss (default 1)"},
         {"cache-f32", NULL, CLI_FLAG, &c->kv_f32,
          "cached keys and values in 4 bytes instead of 2"},
+        {"search", "N", CLI_U32, &c->search,
+         "try N settings on the validation, these first; train with the best"},
         {"seed", "N", CLI_U64, &c->o.seed, "(default 1)"},
         {"threads", "N", CLI_U32, &c->o.threads,
          "(default 2); the model does not depend on it"},
@@ -239,6 +244,9 @@ static int parse(struct command *c, int argc, char **argv)
     if (!c->topic == (c->cli.arg_count == 0))
         return cli_complain(&c->cli, EXIT_USAGE,
                             "give container files or --topic NAME");
+    if (c->search > SEARCH_TRIALS_MAX)
+        return cli_complain(&c->cli, EXIT_USAGE, "--search %u, at most %d",
+                            c->search, SEARCH_TRIALS_MAX);
     keep_options(c);
     return CLI_GO;
 }
@@ -370,11 +378,55 @@ static void report(void *user, const struct train_progress *p)
     if (p->epoch_end && !c->cli.json) say_epoch(c, p);
 }
 
+static void tell_trial(void *user, uint32_t trial, const struct search_trial *t,
+                       uint32_t best)
+{
+    struct command *c = user;
+    progress_end(&c->progress);
+    if (c->cli.json)
+        cli_print_json(json_pack(
+            "{s:s s:I s:b s:s s:f s:I s:f s:f s:f s:f s:I s:f}", "event",
+            "trial", "trial", (json_int_t)trial + 1, "best",
+            (int)(best == trial), "measure", t->what, "reached", t->reached,
+            "epoch", (json_int_t)t->epoch, "learning_rate",
+            (double)t->learning_rate, "dropout", (double)t->dropout,
+            "weight_decay", (double)t->weight_decay, "fraud_weight",
+            (double)t->fraud_weight, "batch_tokens",
+            (json_int_t)t->batch_tokens, "seconds", t->seconds));
+    else
+        (void)fprintf(stderr,
+                      "trial %u of %u  %s %.4f  learning rate %.3g  dropout "
+                      "%.2g  weight decay %.3g  fraud weight %.3g  batch "
+                      "tokens %u%s\n",
+                      trial + 1, c->search, t->what, t->reached,
+                      (double)t->learning_rate, (double)t->dropout,
+                      (double)t->weight_decay, (double)t->fraud_weight,
+                      t->batch_tokens, best == trial ? "  (best)" : "");
+}
+
+/* c->o becomes the best of the trials; their table goes to the card. */
+static enum rc search(struct command *c, struct err *e)
+{
+    struct search_trial *trials = calloc(c->search, sizeof *trials);
+    enum rc rc;
+    if (!trials) return ERR(e, RC_STOP, "train: no memory");
+    rc = train_search(c->rows, &c->o, c->search, trials, report, tell_trial, c,
+                      e);
+    if (rc == RC_OK) {
+        c->table = search_table(trials, c->search);
+        c->o.notes = c->table;
+        if (!c->table) rc = ERR(e, RC_STOP, "train: no memory");
+    }
+    free(trials);
+    return rc;
+}
+
 static enum rc train(struct command *c, struct err *e)
 {
-    enum rc rc;
+    enum rc rc = RC_OK;
     progress_start(&c->progress, "training", "steps", 0);
-    rc = train_behaviour(c->rows, &c->o, c->out, report, c, e);
+    if (c->search > 0) rc = search(c, e);
+    if (rc == RC_OK) rc = train_behaviour(c->rows, &c->o, c->out, report, c, e);
     progress_end(&c->progress);
     return rc;
 }
@@ -406,6 +458,7 @@ static enum rc print(struct command *c, struct err *e)
 
 static void close_all(struct command *c)
 {
+    free(c->table);
     collect_log_free(c->log);
     labels_free(c->labels);
     config_free(c->config);

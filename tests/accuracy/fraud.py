@@ -26,6 +26,11 @@ TESTS = {
     "validation": ["2018-07-04", "2018-07-11", "2018-07-18", "2018-07-25"],
 }
 DAYS = 7  # of training, of the labels' delay, and of the test
+# Chosen on the validation folds (model/README.md).
+SETTINGS = ["--layers", "1", "--width", "32", "--ffn", "64", "--window", "16",
+            "--batch-tokens", "2048", "--learning-rate", "0.003",
+            "--dropout", "0.3", "--fraud-heads", "8", "--segments", "0",
+            "--pretrain-epochs", "2", "--epochs", "8", "--patience", "0"]
 KEYS = ("auc_roc", "average_precision", "card_precision_at_100",
         "observed_over_expected", "observed_over_expected_above_0.1",
         "calibration_slope", "log_loss")
@@ -46,16 +51,21 @@ def run(*words):
 
 
 def train(log, model, test, options):
-    learn = ["--fraud-from", day(test, -2 * DAYS)] \
-        if options.labels == "week" else []
+    """Settings are chosen, the probability is calibrated and the quantiles are
+    filled on the two weeks before the test, as far as their labels are known
+    by then; then the model learns from everything before the test."""
+    span = ["--fraud-span", f"{DAYS}d"] if options.labels == "week" else []
     run("train", "behaviour", log, "--config", CONFIG, "--out", model,
-        "--validate-from", day(test, -DAYS - 2), "--until", day(test, -DAYS),
-        "--seed", str(options.seed), *learn, *options.train)
+        "--until", test, "--validate-from", day(test, -2 * DAYS),
+        "--label-delay", f"{DAYS}d", "--known-span", f"{2 * DAYS}d",
+        "--refit", "--seed", str(options.seed), *SETTINGS, *span,
+        *options.train)
 
 
 def measure(log, model, test):
     report = run("replay", log, "--config", CONFIG,
                  "--set", "model.dir=" + model,
+                 "--set", "recommend.when=never",
                  "--evaluate-from", test, "--evaluate-until", day(test, DAYS),
                  "--known-fraud-from", day(test, -2 * DAYS))
     fold = {"test_from": test, "events": report["fraud"]["events"],

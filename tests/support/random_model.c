@@ -113,6 +113,8 @@ static void start_tables(struct model *m)
         t->total_quantile[i] = (float)i;
         for (uint32_t f = 0; f < FIELDS_MAX; f++)
             t->field_quantile[f][i] = (float)i / 4;
+        for (uint32_t k = 0; k < OWN_MEASURES; k++)
+            t->own_quantile[k][i] = (float)i / 8;
     }
 }
 

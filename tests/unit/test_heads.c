@@ -16,6 +16,7 @@
 
 #include "hash.h"
 #include "heads.h"
+#include "tokenise.h"
 
 enum { ROWS = 5, WIDTH = 8, COLS = 11, SAMPLE = 6, REALS_MAX = 4096 };
 
@@ -304,6 +305,8 @@ static void fill_tables(struct served *s)
     for (uint32_t q = 0; q < QUANTILE_POINTS; q++) {
         for (uint32_t f = 0; f < 2; f++)
             t->field_quantile[f][q] = 0.1f * (float)q;
+        for (uint32_t k = 0; k < OWN_MEASURES; k++)
+            t->own_quantile[k][q] = 0.05f * (float)(q * (k + 1)) - 1;
         t->total_quantile[q] = 0.2f * (float)q;
     }
 }
@@ -338,6 +341,8 @@ static void serve_init(struct served *s)
         s->rows[i] = s->features[i];
         s->token[i].row[0] = i % (ITEMS + 3);
         s->token[i].row[1] = i % AMOUNTS;
+        s->token[i].amount = (float)unit() * 8;
+        s->token[i].amount_ratio = i % 6 ? (float)unit() * 4 : TOKEN_NO_AMOUNT;
         s->tokens[i] = &s->token[i];
     }
 }
@@ -448,7 +453,9 @@ static void plain_surprise(const struct served *s, uint32_t i, double out[2])
 static void test_anomaly_is_the_formula(void **state)
 {
     static struct served s;
-    float surprise[EVENTS * 2], out[EVENTS];
+    enum { COLUMNS = 2 + OWN_MEASURES };
+    float surprise[EVENTS * COLUMNS], out[EVENTS];
+    uint32_t deepest[COLUMNS] = {0};
     double worst = 0;
     struct heads *h;
     real *scratch;
@@ -459,19 +466,30 @@ static void test_anomaly_is_the_formula(void **state)
     heads_surprise(h, s.states, s.tokens, EVENTS, scratch, surprise);
     heads_anomaly(h, s.states, s.tokens, EVENTS, scratch, out);
     for (uint32_t i = 0; i < EVENTS; i++) {
-        double want[2], total = 0, depth;
+        double want[COLUMNS], total = 0, depth;
+        uint32_t last = 0;
         plain_surprise(&s, i, want);
-        for (uint32_t f = 0; f < 2; f++) {
-            double far = fabs((double)surprise[2 * i + f] - want[f]);
+        want[2] = (double)s.token[i].amount_ratio;
+        want[3] = (double)s.token[i].amount;
+        for (uint32_t f = 0; f < COLUMNS; f++) {
+            double far = fabs((double)surprise[COLUMNS * i + f] - want[f]);
             if (far > worst) worst = far;
-            /* The tables are straight lines from 0: 9.5 is at depth 5. */
-            total += want[f] / 9.5 * 5;
+            /* The tables are straight lines: of a field from 0, 9.5 is at
+               depth 5; of the token's own from -1, 3.75 or 8.5. */
+            depth = f < 2 ? 0.4 * want[f] / 9.5 * 5
+                          : (want[f] + 1) / (4.75 * (f - 1)) * 5;
+            if (depth <= total) continue;
+            total = depth;
+            last = f;
         }
+        deepest[last]++;
         depth = total / 19 * 5;
         assert_true(fabs((double)out[i] - (1 - exp(-depth))) < 1e-4);
     }
     print_message("surprise: largest difference %g\n", worst);
     assert_true(worst < 1e-5);
+    assert_true(deepest[0] + deepest[1] > 0 && deepest[2] > 0 &&
+                deepest[3] > 0);
     free(scratch);
     heads_free(h);
     serve_fini(&s);

@@ -107,6 +107,8 @@ static void test_round_trip(void **state)
                         m->params.size * sizeof *m->values);
     assert_memory_equal(back->tables.field_quantile, m->tables.field_quantile,
                         sizeof m->tables.field_quantile);
+    assert_memory_equal(back->tables.own_quantile, m->tables.own_quantile,
+                        sizeof m->tables.own_quantile);
     for (uint32_t i = 0; i < shape.items; i++) {
         struct slice name = model_item_name(m, i);
         assert_true(slice_equal(model_item_name(back, i), name));
