@@ -17,7 +17,8 @@
 enum {
     REASON_BYTES = 160,
     PEER_BYTES = 64,
-    TURN_MS = 100, /* how soon the thread sees that it shall stop */
+    TURN_MS = 100,   /* how soon the thread sees that it shall stop */
+    ENDED_MS = 1000, /* for what is answered to who will send no more */
 };
 
 /* A connection, for its whole time: MHD bounds only silence, and one byte
@@ -527,14 +528,24 @@ static void note_guest(void *context, struct MHD_Connection *connection,
     *socket_context = guest;
 }
 
-/* To libmicrohttpd it looks as if they had hung up. */
+/* The peer sends no more, and all that it sent has been read. */
+static bool has_ended(const struct guest *guest)
+{
+    char byte;
+    return recv(guest->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+/* To libmicrohttpd it looks as if they had hung up. Half a request whose end
+ * will never come would keep its place until it has been silent for long. */
 static void close_overdue(struct admin *admin)
 {
     uint64_t now_ns = metrics_now_ns();
-    uint64_t most_ns = (uint64_t)admin->o.request_ms_max * 1000000;
     for (uint32_t i = 0; i < ADMIN_CONNECTIONS_MAX; i++) {
         struct guest *guest = &admin->guests[i];
-        if (guest->used && !guest->acting && now_ns - guest->since_ns > most_ns)
+        uint64_t age_ms = (now_ns - guest->since_ns) / 1000000;
+        if (!guest->used || guest->acting) continue;
+        if (age_ms > admin->o.request_ms_max ||
+            (age_ms > ENDED_MS && has_ended(guest)))
             (void)shutdown(guest->fd, SHUT_RDWR);
     }
 }

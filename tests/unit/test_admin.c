@@ -299,6 +299,27 @@ static void test_connection_limit(void **state)
     }
 }
 
+/* Half a request whose client will send no more does not keep its place
+ * until it has been silent for long. */
+static void test_half_requests(void **state)
+{
+    int half[ADMIN_CONNECTIONS_PER_HOST_MAX];
+    uint64_t from_ns = metrics_now_ns();
+    (void)state;
+    for (int i = 0; i < ADMIN_CONNECTIONS_PER_HOST_MAX; i++) {
+        half[i] = dial();
+        assert_int_equal(send(half[i], "GET /liv", 8, 0), 8);
+        assert_int_equal(shutdown(half[i], SHUT_WR), 0);
+    }
+    while (request("GET", "/metrics") != 200) {
+        assert_true(metrics_now_ns() - from_ns <
+                    (ADMIN_IDLE_S_MAX - 1) * UINT64_C(1000000000));
+        (void)usleep(20000);
+    }
+    for (int i = 0; i < ADMIN_CONNECTIONS_PER_HOST_MAX; i++)
+        assert_int_equal(close(half[i]), 0);
+}
+
 static void test_addresses(void **state)
 {
     static const char *const BAD[] = {
@@ -578,6 +599,7 @@ int main(void)
         cmocka_unit_test(test_other_requests),
         cmocka_unit_test(test_hostile_requests),
         cmocka_unit_test(test_connection_limit),
+        cmocka_unit_test(test_half_requests),
         cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_token_alone_opens),
         cmocka_unit_test(test_no_token_no_action),
