@@ -42,7 +42,7 @@ static inline float draw_unit(uint64_t bits)
 }
 
 /* Hash of a list of names, one name at a time from h = 0: the hash of a
- * model's feature list is this over windows_feature_name in order. */
+ * model's feature list is this over feature_row_name in order. */
 static inline uint64_t hash_append(uint64_t h, struct slice name)
 {
     return hash_mix(h ^ hash64(name));

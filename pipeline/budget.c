@@ -45,12 +45,12 @@ static uint64_t model_bytes(const struct config *c)
 
 /* Of one worker, as if every field were mapped. */
 static uint64_t batch_bytes(const struct config *c,
-                            const struct windows_shape *windows)
+                            const struct feature_shape *features)
 {
     uint64_t each = EVENT_BYTES;
     each += (uint64_t)c->history_events *
             (sizeof(struct past_event) + sizeof(uint32_t));
-    each += windows_features(windows) * sizeof(float);
+    each += feature_row_count(features) * sizeof(float);
     each += SOURCE_HEADERS_MAX * sizeof(struct header);
     each += (uint64_t)c->recommend_items * LIST_ITEM_BYTES;
     each += (uint64_t)c->explore_pool * sizeof(struct ranked);
@@ -80,12 +80,12 @@ static uint64_t group_bytes(void)
 void budget_add_up(struct budget *b, const struct config *c)
 {
     struct history_shape history;
-    struct windows_shape windows;
+    struct feature_shape features;
     uint64_t in = kafka_queue_bytes(c, KAFKA_CONSUMER);
     uint64_t out = kafka_queue_bytes(c, KAFKA_PRODUCER);
     *b = (struct budget){.group = group_bytes()};
-    shapes_init(&history, &windows, c, UINT32_MAX);
-    b->row_bytes = user_row_bytes_max(&history, &windows);
+    shapes_init(&history, &features, c, UINT32_MAX);
+    b->row_bytes = user_row_bytes_max(&history, &features.user);
     b->log_bytes = store_log_bytes_max(c->state_store_memory);
     add(b, "users' rows", "state.cache, batch.events.max",
         rows_bytes(c, b->row_bytes));
@@ -109,7 +109,7 @@ void budget_add_up(struct budget *b, const struct config *c)
         c->registry_url.count > 0 ? SCHEMA_COPIES * (uint64_t)REGISTRY_BYTES_MAX
                                   : 0);
     add(b, "batches", "batch.events.max, history.events, workers",
-        batch_bytes(c, &windows) * c->workers);
+        batch_bytes(c, &features) * c->workers);
     add(b, "the catalogue", "catalogue.items.max",
         *c->catalogue_topic ? (uint64_t)c->catalogue_items_max * ITEM_BYTES
                             : 0);

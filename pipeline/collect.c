@@ -7,7 +7,6 @@ enum {
     ROWS_FIRST = 4096,
     NAME_BYTES_MAX = 1024, /* a longer item id gets no name */
     NAME_BLOCK_BYTES = 1 << 20,
-    FEATURE_NAME_BYTES = 64,
 };
 
 struct name_block {
@@ -49,8 +48,8 @@ static enum rc name_features(struct collect *c, struct err *e)
     if (!c->feature_texts || !c->feature_names)
         return ERR(e, RC_STOP, "collecting the log: no memory");
     for (uint32_t f = 0; f < c->features; f++)
-        c->feature_names[f] = windows_feature_name(
-            c->o.windows, f, c->feature_texts[f], FEATURE_NAME_BYTES);
+        c->feature_names[f] = feature_row_name(
+            c->o.features, f, c->feature_texts[f], FEATURE_NAME_BYTES);
     return RC_OK;
 }
 
@@ -60,7 +59,7 @@ enum rc collect_new(struct collect **out, const struct collect_options *o,
     struct collect *c = calloc(1, sizeof *c);
     if (!c) return ERR(e, RC_STOP, "collecting the log: no memory");
     c->o = *o;
-    c->features = windows_features(o->windows);
+    c->features = feature_row_count(o->features);
     if (name_features(c, e) != RC_OK) {
         collect_free(c);
         return e->rc;

@@ -18,13 +18,13 @@
 #define MILLRACE_COLLECT_H
 
 #include "batch.h"
+#include "feature_row.h"
 #include "labels.h"
 #include "train.h"
-#include "windows.h"
 
 struct collect_options {
-    const struct windows_shape *windows; /* whose features the rows hold */
-    const struct labels *labels;         /* NULL: none but the events' own */
+    const struct feature_shape *features; /* that the rows hold */
+    const struct labels *labels;          /* NULL: none but the events' own */
     int64_t until_ms, known_ms;
     int64_t label_delay_ms; /* after which silence is good (labels.h) */
     uint32_t names_max;

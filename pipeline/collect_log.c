@@ -15,7 +15,7 @@ struct collect_log {
     struct sink *sink;
     struct worker *worker;
     struct history_shape history;
-    struct windows_shape windows;
+    struct feature_shape features;
     struct collect *collect;
     struct train_log rows;
 };
@@ -23,7 +23,7 @@ struct collect_log {
 static enum rc open_collect(struct collect_log *l, struct err *e)
 {
     const struct collect_options o = {
-        .windows = &l->windows,
+        .features = &l->features,
         .labels = l->o->labels,
         .until_ms = l->o->until_ms,
         .known_ms = l->o->known_ms,
@@ -31,7 +31,7 @@ static enum rc open_collect(struct collect_log *l, struct err *e)
         .names_max = l->o->names_max,
         .bytes_max = l->o->bytes_max,
     };
-    shapes_init(&l->history, &l->windows, l->o->config,
+    shapes_init(&l->history, &l->features, l->o->config,
                 mapping_fields(l->input.mapping));
     return collect_new(&l->collect, &o, e);
 }

@@ -57,7 +57,7 @@ static void add_feature(json_t *fields, json_t *names, const char *name,
     add_field(fields, other, or_null("float"));
 }
 
-static json_t *make_fields(const struct windows_shape *windows)
+static json_t *make_fields(const struct feature_shape *features)
 {
     json_t *fields = json_array(), *names = json_object();
     char name[NAME_BYTES];
@@ -76,8 +76,8 @@ static json_t *make_fields(const struct windows_shape *windows)
                                   json_string_value(json_object_get(
                                       json_array_get(fields, i), "name")),
                                   json_true());
-    for (uint32_t f = 0; f < windows_features(windows); f++) {
-        (void)windows_feature_name(windows, f, name, sizeof name);
+    for (uint32_t f = 0; f < feature_row_count(features); f++) {
+        (void)feature_row_name(features, f, name, sizeof name);
         clean_name(name);
         add_feature(fields, names, name, f);
     }
@@ -86,11 +86,11 @@ static json_t *make_fields(const struct windows_shape *windows)
 }
 
 static enum rc make_schema(struct feature_file *f,
-                           const struct windows_shape *windows, struct err *e)
+                           const struct feature_shape *features, struct err *e)
 {
     json_t *root = json_pack("{s:s, s:s, s:s, s:o}", "type", "record", "name",
                              "FeatureRow", "namespace", "millrace", "fields",
-                             make_fields(windows));
+                             make_fields(features));
     char *text = root ? json_dumps(root, JSON_COMPACT) : NULL;
     enum rc rc = text ? schema_parse(&f->schema, slice_str(text), e)
                       : ERR(e, RC_STOP, "features: no memory for a schema");
@@ -157,19 +157,19 @@ enum rc feature_file_add(struct feature_file *f, const struct record *r,
 
 enum rc feature_file_create(struct feature_file **out, const char *path,
                             const char *codec,
-                            const struct windows_shape *windows, struct err *e)
+                            const struct feature_shape *features, struct err *e)
 {
     struct feature_file *f = calloc(1, sizeof *f);
     enum rc rc = RC_OK;
 
     if (!f) return ERR(e, RC_STOP, "features: no memory");
-    f->features = windows_features(windows);
+    f->features = feature_row_count(features);
     f->tape.max = 1 + DATUMS_PER_FIELD * (FIXED_FIELDS + f->features);
     f->tape.at = calloc(f->tape.max, sizeof *f->tape.at);
     f->bytes_max = TEXTS_BYTES + (size_t)10 * f->tape.max;
     f->bytes = malloc(f->bytes_max);
     if (!f->tape.at || !f->bytes) rc = ERR(e, RC_STOP, "features: no memory");
-    if (rc == RC_OK) rc = make_schema(f, windows, e);
+    if (rc == RC_OK) rc = make_schema(f, features, e);
     if (rc == RC_OK)
         rc = container_create(&f->writer, path, f->schema, codec, e);
     if (rc != RC_OK) {

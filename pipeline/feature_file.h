@@ -11,13 +11,13 @@
 #define MILLRACE_FEATURE_FILE_H
 
 #include "batch.h"
-#include "windows.h"
+#include "feature_row.h"
 
 struct feature_file;
-/* windows is lent. path "-" is stdout. */
+/* features is lent. path "-" is stdout. */
 enum rc feature_file_create(struct feature_file **out, const char *path,
                             const char *codec,
-                            const struct windows_shape *windows,
+                            const struct feature_shape *features,
                             struct err *e) MUST_USE;
 enum rc feature_file_add(struct feature_file *f, const struct record *r,
                          const struct event *ev, const struct outcome *o,

@@ -8,6 +8,7 @@
 #include "outputs.h"
 #include "registry_outputs.h"
 #include "replay_state.h"
+#include "shapes.h"
 #include "sink_file.h"
 #include "sink_topic.h"
 #include "source_file.h"
@@ -184,10 +185,14 @@ static enum rc open_sink(struct replay *r, struct runner *n, struct err *e)
 
 static enum rc open_features(struct replay *r, struct runner *n, struct err *e)
 {
+    struct history_shape history;
+    struct feature_shape features;
     if (!r->o.features_path) return RC_OK;
     assert(r->o.workers == 1 && n->watch);
+    shapes_init(&history, &features, r->o.config,
+                mapping_fields(n->input.mapping));
     TRY(feature_file_create(&r->features, r->o.features_path, r->o.codec,
-                            state_windows_shape(worker_state(n->worker)), e));
+                            &features, e));
     watch_features(n->watch, r->features);
     return RC_OK;
 }

@@ -34,7 +34,7 @@ enum rc replay_state_open(struct replay_state **out,
 {
     struct replay_state *r = calloc(1, sizeof *r);
     struct history_shape history;
-    struct windows_shape windows;
+    struct feature_shape features;
     enum rc rc = RC_OK;
     *out = NULL;
     if (!r) return ERR(e, RC_STOP, "replay: no memory");
@@ -42,9 +42,10 @@ enum rc replay_state_open(struct replay_state **out,
     (void)pthread_mutex_init(&r->mutex, NULL);
     snapshot_about(&r->info, o->config, o->reader, o->model);
     (void)snprintf(r->info.topic, sizeof r->info.topic, "%s", o->topic);
-    shapes_init(&history, &windows, o->config, fields);
+    shapes_init(&history, &features, o->config, fields);
     history_shape_init(&history);
-    shapes_describe(&history, &windows, r->info.shape, sizeof r->info.shape);
+    shapes_describe(&history, &features.user, r->info.shape,
+                    sizeof r->info.shape);
     if (o->partitions > 0 && !(fields & TRAIN_TIME))
         rc = ERR(e, RC_STOP,
                  "state for another topic: events without a time (role.time) "

@@ -319,15 +319,15 @@ static enum rc seed(struct service *s, struct err *e)
 {
     const struct config *c = s->config;
     struct history_shape history;
-    struct windows_shape windows;
+    struct feature_shape features;
     struct mapping *m;
     char shape[STORE_TEXT_MAX];
     uint32_t taken;
     if (!*c->state_snapshot) return RC_OK;
     TRY(mapping_new(&m, c, s->reader, s->registry, e));
-    shapes_init(&history, &windows, c, mapping_fields(m));
+    shapes_init(&history, &features, c, mapping_fields(m));
     history_shape_init(&history);
-    shapes_describe(&history, &windows, shape, sizeof shape);
+    shapes_describe(&history, &features.user, shape, sizeof shape);
     mapping_free(m);
     return snapshot_seed(s->store, c->state_snapshot, c->input_topic, shape,
                          &taken, e);

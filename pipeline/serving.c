@@ -40,7 +40,7 @@ static enum rc take_stage(struct serving *s, const struct serving_options *o,
         .policy = &s->policy,
         .admit = &s->admit,
         .history = &s->history,
-        .windows = &s->windows,
+        .features = &s->features,
         .model = o->model,
         .events_max = o->config->batch_events_max,
         .lists = o->lists,
@@ -59,7 +59,7 @@ enum rc serving_new(struct serving **out, const struct serving_options *o,
     s->config = o->config;
     s->model = o->model;
     policy_init(&s->policy, o->config);
-    shapes_init(&s->history, &s->windows, o->config, o->fields);
+    shapes_init(&s->history, &s->features, o->config, o->fields);
     rc = admit_init(&s->admit, o->config, o->fields, e);
     if (rc == RC_OK) rc = take_stage(s, o, e);
     if (rc == RC_OK) rc = take_scorer(s, o, e);
@@ -158,7 +158,7 @@ static void take_over_scorer(struct serving *s, struct serving *before)
 void serving_attach(struct serving *s, struct state *st, struct serving *before)
 {
     s->history = *state_history_shape(st);
-    s->windows = *state_windows_shape(st);
+    s->features.user = *state_windows_shape(st);
     if (before && !s->scorer && s->model) {
         assert(before->model == s->model);
         take_over_scorer(s, before);

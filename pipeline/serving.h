@@ -11,6 +11,7 @@
 #define MILLRACE_SERVING_H
 
 #include "decide.h"
+#include "feature_row.h"
 #include "handover.h"
 #include "stage_users.h"
 
@@ -20,7 +21,7 @@ struct serving {
     struct policy policy;
     struct admit admit;
     struct history_shape history; /* those of the rows */
-    struct windows_shape windows;
+    struct feature_shape features;
     struct scorer *scorer; /* NULL: no model; before serving_attach also:
                               that of the serving before it */
     struct stage_users *stage;

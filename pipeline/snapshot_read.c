@@ -13,6 +13,7 @@
 
 #include "bytes.h"
 #include "hash.h"
+#include "shapes.h"
 #include "snapshot_inside.h"
 #include "user_row.h"
 
@@ -224,7 +225,7 @@ enum rc snapshot_check(const struct snapshot *s, const char *topic,
     if (strcmp(s->info.topic, topic) != 0)
         return ERR(e, RC_STOP, "snapshot: it is of topic %s, not of %s",
                    s->info.topic, topic);
-    if (strcmp(s->info.shape, shape) != 0)
+    if (!shapes_agree(s->info.shape, shape))
         return ERR(e, RC_STOP,
                    "snapshot: its rows were made with other options (%s; now "
                    "%s); set them so",

@@ -43,7 +43,7 @@ static enum rc take_scoring(struct stage_users *s, struct err *e)
     const struct model_info *info = model_info(s->o.model);
     size_t n = s->o.events_max;
     s->window = info->window;
-    TRY(shapes_fit_model(s->o.history, s->o.windows, info, e));
+    TRY(shapes_fit_model(s->o.history, s->o.features, info, e));
     s->past_max = n * 2 * s->window;
     s->past = calloc(s->past_max, sizeof *s->past);
     s->requests = calloc(n, sizeof *s->requests);
@@ -64,7 +64,7 @@ enum rc stage_users_new(struct stage_users **out,
     struct stage_users *s = calloc(1, sizeof *s);
     if (!s) return ERR(e, RC_STOP, "users stage: no memory");
     s->o = *o;
-    s->features = windows_features(o->windows);
+    s->features = feature_row_count(o->features);
     s->feature_rows =
         calloc((size_t)o->events_max * (s->features + 1), sizeof(float));
     if (!s->feature_rows) {
@@ -188,7 +188,10 @@ static void repeat_event(struct stage_users *s, struct batch *b, uint32_t i,
         after + scorer_events_needed(s->scorer, NULL, o->n) > h->count;
     if (o->no_context) return;
     history_copy(s->o.history, h, 1, after, &first);
-    windows_recall(s->o.windows, b->users[i]->windows, &first, o->n + 1, row);
+    windows_recall(&s->o.features->user, b->users[i]->windows, &first, o->n + 1,
+                   row);
+    feature_row_complete(s->o.features, &first, b->events[i].item_features,
+                         row);
     o->features = row;
     o->scored = true;
     gather_aside(s, b, i, after);
@@ -216,7 +219,8 @@ static void apply_event(struct stage_users *s, struct state *st,
         admit_too_late(s->o.admit, us->history.newest_time_ms, &ev->past);
     if (!history_apply(s->o.history, &us->history, offset, &ev->past)) return;
     o->applied = true;
-    o->tiled = windows_apply(s->o.windows, us->windows, &ev->past, row);
+    o->tiled = windows_apply(&s->o.features->user, us->windows, &ev->past, row);
+    feature_row_complete(s->o.features, &ev->past, ev->item_features, row);
     o->features = row;
     /* A model without items has no list to give. */
     ev->recommend = (!s->o.model || model_info(s->o.model)->items > 0) &&

@@ -16,13 +16,14 @@
 
 #include "admit.h"
 #include "decide.h"
+#include "feature_row.h"
 #include "state.h"
 
 struct stage_users_options {
     const struct policy *policy;         /* lent */
     const struct admit *admit;           /* lent */
     const struct history_shape *history; /* lent: those of the state */
-    const struct windows_shape *windows;
+    const struct feature_shape *features;
     const struct model *model;   /* NULL: rows only, no scores */
     struct catalogue *catalogue; /* lent; NULL: none */
     uint32_t events_max;

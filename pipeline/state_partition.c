@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "shapes.h"
 #include "state_inside.h"
 
 /* --- on assignment ----------------------------------------------------- */
@@ -40,7 +41,7 @@ static enum rc check_identity(const struct state *st, const char *name,
                    "state of %s: the topic had %u partitions, now it has %u, "
                    "so users have moved; " RESET_ADVICE,
                    name, m->partitions, log->partitions);
-    if (m->shape[0] && strcmp(m->shape, st->shape) != 0)
+    if (m->shape[0] && !shapes_agree(m->shape, st->shape))
         return ERR(e, RC_STOP,
                    "state of %s: its rows were made with other options (%s; "
                    "now %s); set them back, or " RESET_ADVICE,

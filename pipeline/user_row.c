@@ -55,6 +55,20 @@ enum rc user_row_verify(struct slice user, struct slice in, struct err *e)
     return RC_OK;
 }
 
+/* Rows of an earlier version get from the history what their windows lack. */
+static void complete_windows(const struct history_shape *hs,
+                             const struct windows_shape *ws,
+                             const struct history *h, struct windows *w)
+{
+    size_t bytes = h->count * sizeof(struct past_event);
+    struct past_event *known;
+    if (h->count == 0) return;
+    known = pool_take(hs->pool, bytes);
+    history_copy(hs, h, h->count, 0, known);
+    windows_fill_in(ws, w, known, h->count);
+    pool_give(hs->pool, known, bytes);
+}
+
 enum rc user_row_decode(const struct history_shape *hs,
                         const struct windows_shape *ws, struct slice user,
                         struct slice in, struct history *h, struct windows *w,
@@ -73,7 +87,10 @@ enum rc user_row_decode(const struct history_shape *hs,
         return ERR(e, RC_STOP, "row: its history is longer than the row");
     TRY(history_decode(hs, h, history, e));
     rc = windows_decode(ws, w, r.left, e);
-    if (rc != RC_OK) history_fini(hs, h);
+    if (rc != RC_OK)
+        history_fini(hs, h);
+    else if (windows_lack_ends(r.left))
+        complete_windows(hs, ws, h, w);
     return rc;
 }
 

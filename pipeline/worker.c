@@ -746,6 +746,7 @@ static enum rc take_restore(struct worker *w, struct err *e)
 static enum rc take_state(struct worker *w, struct err *e)
 {
     const struct config *c = w->o.config;
+    struct feature_shape features;
     struct state_options o = {
         .cache_bytes = w->o.cache_bytes,
         .checkpoint_rows = c->state_checkpoint_rows,
@@ -759,7 +760,8 @@ static enum rc take_state(struct worker *w, struct err *e)
         .stage = "users",
         .topic = w->o.topic,
     };
-    shapes_init(&o.history, &o.windows, c, mapping_fields(w->o.mapping));
+    shapes_init(&o.history, &features, c, mapping_fields(w->o.mapping));
+    o.windows = features.user;
     return state_new(&w->state, w->o.store, &o, e);
 }
 

@@ -207,7 +207,7 @@ static void check_model(struct audit *a, bool mapped, uint32_t fields)
 {
     const struct property *p = property_of(a, OPTION_model_dir);
     struct history_shape history;
-    struct windows_shape windows;
+    struct feature_shape features;
     struct model *model;
     struct err e;
 
@@ -215,8 +215,8 @@ static void check_model(struct audit *a, bool mapped, uint32_t fields)
         fault(a, p, "%s", e.text);
         return;
     }
-    shapes_init(&history, &windows, a->c, fields);
-    if (shapes_fit_model(&history, mapped ? &windows : NULL, model_info(model),
+    shapes_init(&history, &features, a->c, fields);
+    if (shapes_fit_model(&history, mapped ? &features : NULL, model_info(model),
                          &e) != RC_OK)
         fault(a, p, "%s", e.text);
     model_free(model);

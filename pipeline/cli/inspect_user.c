@@ -33,7 +33,7 @@ struct subject {
     struct history own_history;
     struct windows *own_windows;
     struct history_shape own_history_shape;
-    struct windows_shape own_windows_shape;
+    struct feature_shape own_features;
 
     /* By a fold: */
     struct metrics *metrics;
@@ -56,15 +56,15 @@ struct subject {
 static enum rc decode_row(struct subject *s, const char *family,
                           struct slice row, struct err *e)
 {
-    s->own_windows = windows_new(&s->own_windows_shape);
-    if (user_row_decode(&s->own_history_shape, &s->own_windows_shape, s->user,
+    s->own_windows = windows_new(&s->own_features.user);
+    if (user_row_decode(&s->own_history_shape, &s->own_features.user, s->user,
                         row, &s->own_history, s->own_windows, e) != RC_OK)
         return err_context(e, "state of %s", family);
     (void)snprintf(s->from, sizeof s->from, "store, %s", family);
     s->history = &s->own_history;
     s->windows = s->own_windows;
     s->history_shape = &s->own_history_shape;
-    s->windows_shape = &s->own_windows_shape;
+    s->windows_shape = &s->own_features.user;
     return RC_OK;
 }
 
@@ -101,7 +101,7 @@ static enum rc find_in_store(struct subject *s, struct err *e)
                    "input.schema is not set; it says which fields rows hold");
     TRY(schema_read(&s->reader, c->input_schema, e));
     TRY(mapping_new(&s->mapping, c, s->reader, NULL, e));
-    shapes_init(&s->own_history_shape, &s->own_windows_shape, c,
+    shapes_init(&s->own_history_shape, &s->own_features, c,
                 mapping_fields(s->mapping));
     history_init(&s->own_history);
     TRY(store_open(&s->store, &o, e));
@@ -372,7 +372,7 @@ static void close_all(struct subject *s)
     log_input_close(&s->input);
     metrics_free(s->metrics);
     history_fini(&s->own_history_shape, &s->own_history);
-    windows_free(&s->own_windows_shape, s->own_windows);
+    windows_free(&s->own_features.user, s->own_windows);
     store_close(s->store);
     if (s->mapping) mapping_free(s->mapping);
     schema_free(s->reader);

@@ -120,7 +120,7 @@ static void fill_batch(struct bench *x)
 
 static void apply(struct bench *x)
 {
-    float row[FEATURES_MAX];
+    float row[WINDOW_FEATURES_MAX];
     for (uint32_t i = 0; i < BATCH; i++) {
         struct past_event *past = &x->b.events[i].past;
         struct user_state *us = x->b.users[i];
@@ -212,7 +212,9 @@ static void open_all(struct bench *x)
                     .events_max = 1024,
                     .amount_scale = 100,
                     .has_amount = true,
-                    .has_time = true},
+                    .has_time = true,
+                    .has_other = true,
+                    .values_max = 32},
         .cache_bytes = x->cache_mib << 20,
         .checkpoint_rows = 2048,
         .checkpoint_age_ms = 10000,

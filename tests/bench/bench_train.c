@@ -17,10 +17,10 @@
 #include <string.h>
 
 #include "evaluate.h"
-#include "ranking.h"
 #include "hash.h"
 #include "history.h"
 #include "model.h"
+#include "ranking.h"
 #include "train.h"
 #include "windows.h"
 
@@ -158,7 +158,9 @@ static void fold(struct loaded *l)
         .events_max = 4096,
         .amount_scale = 100,
         .has_amount = true,
-        .has_time = true};
+        .has_time = true,
+        .has_other = true,
+        .values_max = 32};
     uint32_t features = windows_features(&windows);
     char **names = take(features, sizeof *names);
     history_shape_init(&history);

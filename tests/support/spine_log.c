@@ -21,7 +21,6 @@ enum {
     MESSAGES_MAX = 1 << 16,
     SINK_BYTES = 64 << 20,
     SETS_MAX = 32,
-    FEATURE_NAME_BYTES = 64,
 };
 
 #define DIE(e)                                                                 \
@@ -89,7 +88,7 @@ struct model *spine_model(uint32_t items, uint64_t seed)
     static char names[FEATURES_MAX][FEATURE_NAME_BYTES];
     const char *list[FEATURES_MAX];
     struct history_shape history;
-    struct windows_shape windows;
+    struct feature_shape features;
     struct config *c = spine_config(NULL);
     struct model *m;
     struct spine_log log = {0};
@@ -97,11 +96,10 @@ struct model *spine_model(uint32_t items, uint64_t seed)
     struct err e;
     if (schema_parse(&log.schema, slice_str(SCHEMA), &e) != RC_OK) DIE(&e);
     if (mapping_new(&mapping, c, log.schema, NULL, &e) != RC_OK) DIE(&e);
-    shapes_init(&history, &windows, c, mapping_fields(mapping));
-    with.features = windows_features(&windows);
+    shapes_init(&history, &features, c, mapping_fields(mapping));
+    with.features = feature_row_count(&features);
     for (uint32_t f = 0; f < with.features; f++)
-        list[f] =
-            windows_feature_name(&windows, f, names[f], FEATURE_NAME_BYTES);
+        list[f] = feature_row_name(&features, f, names[f], FEATURE_NAME_BYTES);
     m = random_model_named(with, (struct random_names){.features = list}, seed);
     mapping_free(mapping);
     schema_free(log.schema);

@@ -42,7 +42,9 @@ static struct state_options rig_options(size_t cache_bytes)
                     .events_max = 32,
                     .amount_scale = 100,
                     .has_amount = true,
-                    .has_time = true},
+                    .has_time = true,
+                    .has_other = true,
+                    .values_max = 32},
         .cache_bytes = cache_bytes,
         .checkpoint_rows = 4,
         .checkpoint_age_ms = 100,
@@ -130,7 +132,7 @@ void rig_assert_stream(struct rig *r)
 /* Events [p->next, p->next + count) through recall and apply. */
 enum rc rig_try_apply(struct rig *r, uint32_t count)
 {
-    float row[FEATURES_MAX];
+    float row[WINDOW_FEATURES_MAX];
     if (!r->jumps) rig_assert_stream(r);
     batch_reset(&r->b);
     r->b.count = count;

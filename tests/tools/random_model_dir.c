@@ -11,7 +11,7 @@
 #include "random_model.h"
 #include "shapes.h"
 
-enum { FIRST_SET = 8, NAME_BYTES = 64 };
+enum { FIRST_SET = 8 };
 
 static void check(enum rc rc, const struct err *e)
 {
@@ -28,10 +28,10 @@ static uint32_t number(const char *text)
 int main(int argc, char **argv)
 {
     struct random_shape shape = {.has_time = true};
-    static char names[FEATURES_MAX][NAME_BYTES];
+    static char names[FEATURES_MAX][FEATURE_NAME_BYTES];
     const char *list[FEATURES_MAX];
     struct history_shape history;
-    struct windows_shape windows;
+    struct feature_shape features;
     struct config *c;
     struct schema *schema;
     struct mapping *mapping;
@@ -44,16 +44,16 @@ int main(int argc, char **argv)
           &e);
     check(schema_read(&schema, c->input_schema, &e), &e);
     check(mapping_new(&mapping, c, schema, NULL, &e), &e);
-    shapes_init(&history, &windows, c, mapping_fields(mapping));
+    shapes_init(&history, &features, c, mapping_fields(mapping));
     shape.layers = number(argv[2]);
     shape.width = number(argv[3]);
     shape.heads = number(argv[4]);
     shape.ffn = number(argv[5]);
     shape.window = number(argv[6]);
     shape.items = number(argv[7]);
-    shape.features = windows_features(&windows);
+    shape.features = feature_row_count(&features);
     for (uint32_t f = 0; f < shape.features; f++)
-        list[f] = windows_feature_name(&windows, f, names[f], NAME_BYTES);
+        list[f] = feature_row_name(&features, f, names[f], FEATURE_NAME_BYTES);
     m = random_model_named(
         shape, (struct random_names){.features = list, .generated_items = true},
         1);

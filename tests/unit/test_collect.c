@@ -72,12 +72,12 @@ static void collect_log(struct seen *s, struct collect_options o,
 {
     struct spine_run r;
     struct history_shape history;
-    static struct windows_shape windows;
+    static struct feature_shape features;
     struct err e;
     spine_run_open(&r, &the_log, NULL);
-    shapes_init(&history, &windows, r.config, mapping_fields(r.mapping));
-    o.windows = &windows;
-    *s = (struct seen){.features = windows_features(&windows)};
+    shapes_init(&history, &features, r.config, mapping_fields(r.mapping));
+    o.features = &features;
+    *s = (struct seen){.features = feature_row_count(&features)};
     assert_int_equal(collect_new(&s->collect, &o, &e), RC_OK);
     r.options.model = NULL;
     r.options.observe = see;
@@ -163,7 +163,7 @@ static void test_limits(void **state)
     struct collect_options o = ALL;
     struct spine_run r;
     struct history_shape history;
-    struct windows_shape windows;
+    struct feature_shape features;
     struct train_log log;
     const atomic_bool never = false;
     struct err e;
@@ -176,8 +176,8 @@ static void test_limits(void **state)
 
     o.bytes_max = 64 << 10;
     spine_run_open(&r, &the_log, NULL);
-    shapes_init(&history, &windows, r.config, mapping_fields(r.mapping));
-    o.windows = &windows;
+    shapes_init(&history, &features, r.config, mapping_fields(r.mapping));
+    o.features = &features;
     assert_int_equal(collect_new(&s.collect, &o, &e), RC_OK);
     r.options.model = NULL;
     r.options.observe = collect_batch;

@@ -125,7 +125,7 @@ static void test_check_opens_the_model(void **state)
         {"--set role.amount.scale=10", "role.amount.scale = 100"},
         {"--set input.schema=" SOURCE_DIR "/schemas/interaction.avsc "
          "--set role.user=user_id",
-         "other window features"},
+         "on other features than"},
     };
     const struct random_shape shape = {.layers = 1,
                                        .width = 16,

@@ -50,7 +50,9 @@ static int start(void **state)
         .events_max = 1024,
         .amount_scale = 100,
         .has_amount = true,
-        .has_time = true};
+        .has_time = true,
+        .has_other = true,
+        .values_max = 32};
     rig.admit = (struct admit){.lateness_ms = DAY_MS};
     history_init(&rig.h);
     rig.w = windows_new(&rig.ws);
@@ -67,7 +69,7 @@ static int stop(void **state)
 
 static void one(int64_t i)
 {
-    float row[FEATURES_MAX];
+    float row[WINDOW_FEATURES_MAX];
     uint64_t bits = draw(1, (uint64_t)i, 0);
     struct past_event ev = {.time_ms = i / 50 * 1000,
                             .event_id = (uint64_t)i + 1,

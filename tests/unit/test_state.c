@@ -197,7 +197,7 @@ static uint32_t kept_events(struct rig *r, const char *user)
 static void apply_of(struct rig *r, const char *user, uint32_t count,
                      bool forget)
 {
-    float row[FEATURES_MAX];
+    float row[WINDOW_FEATURES_MAX];
     batch_reset(&r->b);
     r->b.count = count;
     for (uint32_t i = 0; i < count; i++) {

@@ -235,7 +235,7 @@ static void open_host(struct host *h)
 
 static void apply(struct host *h, uint32_t count)
 {
-    float row[FEATURES_MAX];
+    float row[WINDOW_FEATURES_MAX];
     batch_reset(&h->b);
     h->b.count = count;
     for (uint32_t i = 0; i < count; i++) {

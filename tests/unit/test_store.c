@@ -384,7 +384,7 @@ static void test_versions_of_the_folder(void **state)
 /* Rows that an earlier build stored are read for ever. */
 static void test_golden_bytes(void **state)
 {
-    struct slice golden;
+    struct slice golden, older;
     struct rig r;
     size_t size;
     uint8_t *row;
@@ -393,11 +393,16 @@ static void test_golden_bytes(void **state)
     rig_run(&r, 700, false);
     rig_checkpoint_all(&r);
     row = rig_row(&r, 1, &size);
-    golden = golden_bytes("user_row_v1.bin", slice_of(row, size));
+    golden = golden_bytes("user_row_v2.bin", slice_of(row, size));
     assert_true(slice_equal(golden, slice_of(row, size)));
     plant(&r, "user-1", golden);
     assert_int_equal(peek(&r, "user-1"), RC_OK);
+    /* The row that the version before made of this log. */
+    older = golden_bytes("user_row_v1.bin", slice_of(NULL, 0));
+    plant(&r, "user-1", older);
+    assert_int_equal(peek(&r, "user-1"), RC_OK);
     free((void *)(uintptr_t)golden.ptr);
+    free((void *)(uintptr_t)older.ptr);
     free(row);
     rig_fini(&r);
 }
