@@ -54,6 +54,8 @@ struct train_log {
     size_t name_count;
 };
 
+enum { TRAIN_AUTO = UINT32_MAX };
+
 /* By time: loss on events in [from, validate_from), validation on
  * [validate_from, until). leave_one_out: each user's last event is the test
  * (never seen), the one before it validation.
@@ -73,24 +75,26 @@ struct train_options {
     float dropout;     /* below 0: by how often an item comes */
     float average;     /* kept of the weights' moving average in a step, which
                           is what is measured and kept; 0: the weights */
-    float temperature; /* scores are cosines over this; 0: plain products */
+    float temperature; /* scores are cosines over this; 0: plain products;
+                          below 0: cosines where no fraud is learned */
     uint32_t warmup_steps;
-    uint32_t negatives; /* 0: full softmax, else sampled */
+    uint32_t negatives; /* sampled items of a step; 0: all items; TRAIN_AUTO: by
+                           how many items there are */
     uint32_t fraud_heads, fraud_width;
     float fraud_weight; /* of the fraud loss in the joint loss; 0: off */
     bool leave_one_out;
     int64_t from_ms, validate_from_ms, until_ms;
-    int64_t fraud_from_ms;  /* fraud loss on labelled rows from here */
-    int64_t fraud_span_ms;  /* and on the newest of them: those whose time is
-                               within it before the cut less label_delay;
-                               0: all */
-    int64_t label_delay_ms; /* a row without label counts as good if older
-                               than validate_from - label_delay */
-    int64_t known_span_ms;  /* validation leaves out users with a fraud that
-                               is known by the day of the event and younger
-                               than validate_from less this; 0: nobody */
-    float good_share;       /* of good rows in an epoch's fraud loss, drawn
-                               anew each time; they weigh one over it */
+    int64_t fraud_from_ms;    /* fraud loss on labelled rows from here */
+    int64_t fraud_span_ms;    /* and on the newest of them: those whose time is
+                                 within it before the cut less label_delay;
+                                 0: all */
+    int64_t label_delay_ms;   /* a row without label counts as good if older
+                                 than validate_from - label_delay */
+    int64_t known_span_ms;    /* validation leaves out users with a fraud that
+                                 is known by the day of the event and younger
+                                 than validate_from less this; 0: nobody */
+    float good_share;         /* of good rows in an epoch's fraud loss, drawn
+                                 anew each time; they weigh one over it */
     uint32_t pretrain_epochs; /* the first ones: next events of all rows; then
                                  both losses on pieces with a labelled row */
     bool refit;
@@ -117,7 +121,8 @@ struct train_progress {
 typedef void train_report_fn(void *user, const struct train_progress *p);
 
 /* Trains and writes the model directory dir (made anew beside it and renamed
- * into place; NULL: nothing is written). RC_STOP with the reason where the log cannot give a model. */
+ * into place; NULL: nothing is written). RC_STOP with the reason where the log
+ * cannot give a model. */
 enum rc train_behaviour(const struct train_log *log,
                         const struct train_options *options, const char *dir,
                         train_report_fn *report, void *user,

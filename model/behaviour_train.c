@@ -9,7 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TRAINER_ALIGN = 64 };
+enum {
+    TRAINER_ALIGN = 64,
+    QUERY_BLOCK = 64, /* whose gradients are one product; none of them reads a
+                         key behind the last, so what is above the diagonal is
+                         left out but for a corner of each block */
+};
 
 /* Where a sequence lies in the shard. */
 struct place {
@@ -44,7 +49,7 @@ struct trainer {
     real *dquery, *dmixed;    /* (R, D) */
     real *dkeyvalue;          /* (T, 2 D) */
     real *branch;             /* (T, D) */
-    real *weights, *dweights; /* (2 W, 2 W): one sequence, one head */
+    real *weights, *dweights; /* (QUERY_BLOCK, 2 W): one head's */
     real *by_distance;        /* (2 W) */
     void *block;
 };
@@ -126,8 +131,8 @@ static void lay_out(struct trainer *t, struct layout *l)
     t->dmixed = lay_reals(l, n, d);
     t->dkeyvalue = lay_reals(l, n, 2 * d);
     t->branch = lay_reals(l, n, d);
-    t->weights = lay_reals(l, context, context);
-    t->dweights = lay_reals(l, context, context);
+    t->weights = lay_reals(l, QUERY_BLOCK, context);
+    t->dweights = lay_reals(l, QUERY_BLOCK, context);
     t->by_distance = lay_reals(l, context, 1);
     for (uint32_t i = 0; i < c->layers; i++)
         t->act[i].branch = t->branch;
@@ -287,7 +292,7 @@ static const real *branch_gradient(struct trainer *t, const struct rows *r,
     return t->branch;
 }
 
-/* One head of one sequence: its slice of everything. */
+/* One head of one sequence, or some of its queries: its slice of everything. */
 struct head {
     uint32_t keys, queries, first_position; /* of the first query */
     const real *query, *key, *value, *dmixed;
@@ -321,7 +326,7 @@ static void bias_backward(struct trainer *t, const struct head *h)
 
 /* With P the weights, dP = dO V^T, dS = P (dP - rows' sums of dP P):
  * dQ = dS K, dK = dS^T Q, dV = P^T dO. */
-static void head_backward(struct trainer *t, const struct head *h)
+static void part_backward(struct trainer *t, const struct head *h)
 {
     const struct behaviour_config *c = &t->b->params->config;
     uint32_t d = c->width, columns = d / c->heads;
@@ -351,6 +356,34 @@ static void head_backward(struct trainer *t, const struct head *h)
     matrix_gradient_product(MATRIX_TRANSPOSED, MATRIX_PLAIN, n, columns, m,
                             t->dweights, n, h->query, d, MATRIX_ADD, h->dkey,
                             2 * d);
+}
+
+/* Queries [from, from + count) of a head, and the keys that they read. */
+static struct head head_part(const struct trainer *t, const struct head *whole,
+                             uint32_t from, uint32_t count)
+{
+    size_t d = t->b->params->config.width;
+    struct head h = *whole;
+    h.first_position += from;
+    h.queries = count;
+    h.keys = h.first_position + count;
+    h.query += from * d;
+    h.dmixed += from * d;
+    h.dquery += from * d;
+    h.weight += from * h.weight_step;
+    h.total += from * h.total_step;
+    h.bucket += from * (size_t)t->b->weight_stride;
+    return h;
+}
+
+static void head_backward(struct trainer *t, const struct head *whole)
+{
+    for (uint32_t from = 0; from < whole->queries; from += QUERY_BLOCK) {
+        uint32_t left = whole->queries - from;
+        struct head h =
+            head_part(t, whole, from, left < QUERY_BLOCK ? left : QUERY_BLOCK);
+        part_backward(t, &h);
+    }
 }
 
 /* dquery (R, D) and dkeyvalue (T, 2 D) from dmixed. */

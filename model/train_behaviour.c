@@ -25,8 +25,12 @@ enum {
     BATCH_TOKENS_MAX = 16384,
     DROPOUT_EVENTS = 256, /* of an item, where there are none */
     GOOD_KEY = 0x676f,
+    ALL_ITEMS_MAX = 4096, /* of a full softmax */
+    NEGATIVES = 1024,
 };
 
+/* README.md has the measurements of these. */
+#define TEMPERATURE     0.07f
 #define TEMPERATURE_MIN 0.005f
 #define TEMPERATURE_MAX 10.0f
 
@@ -113,7 +117,7 @@ static enum rc check_options(const struct train_log *log,
     if (!(o->average >= 0 && o->average < 1))
         return ERR(e, RC_STOP, "training: average %g, must be in [0, 1)",
                    (double)o->average);
-    if (!(o->temperature == 0 || (o->temperature >= TEMPERATURE_MIN &&
+    if (!(o->temperature <= 0 || (o->temperature >= TEMPERATURE_MIN &&
                                   o->temperature <= TEMPERATURE_MAX)))
         return ERR(e, RC_STOP,
                    "training: temperature %g, must be 0 or %g to %g",
@@ -219,10 +223,14 @@ static float choose_dropout(const struct train_data *d, uint32_t items)
 static void choose_options(struct run *r)
 {
     struct train_options *o = &r->options;
+    uint32_t items = r->m->params.config.items;
+    bool labels = r->data->positives > 0;
     if (o->batch_tokens == 0)
         o->batch_tokens = choose_batch(r->data, o->window);
-    if (o->dropout < 0)
-        o->dropout = choose_dropout(r->data, r->m->params.config.items);
+    if (o->dropout < 0) o->dropout = choose_dropout(r->data, items);
+    if (o->temperature < 0) o->temperature = labels ? 0 : TEMPERATURE;
+    if (o->negatives == TRAIN_AUTO)
+        o->negatives = labels || items <= ALL_ITEMS_MAX ? 0 : NEGATIVES;
 }
 
 static enum rc take_model(struct run *r, struct err *e)

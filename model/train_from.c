@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#define TEMPERATURE_DIGITS 1e-3f
+
 /* --- what must be equal ------------------------------------------------- */
 
 static enum rc take_shape(const char *option, uint32_t base, uint32_t *value,
@@ -36,6 +38,17 @@ static float temperature_of(const struct model *m)
     return length > 0 ? (float)(1 / sqrt(length * d)) : 0;
 }
 
+/* The base's is known by its rows' length, to so many digits. */
+static enum rc take_temperature(float base, float *value, struct err *e)
+{
+    if (*value < 0) *value = base;
+    if (fabsf(*value - base) <= TEMPERATURE_DIGITS * base) return RC_OK;
+    return ERR(e, RC_STOP,
+               "training: the model to go on from has --temperature %.4g, not "
+               "%.4g; leave --temperature out, or train anew without --from",
+               (double)base, (double)*value);
+}
+
 enum rc from_options(const struct model *base, struct train_options *o,
                      struct err *e)
 {
@@ -51,8 +64,7 @@ enum rc from_options(const struct model *base, struct train_options *o,
         TRY(take_shape("fraud-width", c->fraud_width, &o->fraud_width, e));
     }
     o->kv_bf16 = c->kv_bf16;
-    o->temperature = temperature_of(base);
-    return RC_OK;
+    return take_temperature(temperature_of(base), &o->temperature, e);
 }
 
 static enum rc check_fields(const struct behaviour_config *base,

@@ -20,6 +20,8 @@ void train_options_default(struct train_options *o)
     o->clip_norm = 1.0f;
     o->warmup_steps = 100;
     o->average = 0.999f;
+    o->temperature = -1;
+    o->negatives = TRAIN_AUTO;
     o->fraud_heads = 4;
     o->fraud_width = 32;
     o->fraud_weight = 1.0f;

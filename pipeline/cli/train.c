@@ -174,7 +174,8 @@ static const struct cli_usage *usage_of(struct command *c)
         {"batch-tokens", "N", CLI_U32, &c->o.batch_tokens,
          "of one step (default: 64 contexts, 1024 to 16384 tokens)"},
         {"negatives", "N", CLI_U32, &c->o.negatives,
-         "sampled items in the loss; 0: all (default)"},
+         "sampled items in the loss; 0: all (default: all up to 4096, else "
+         "1024)"},
         {"learning-rate", "R", CLI_F64, &c->learning_rate, "(default 0.002)"},
         {"weight-decay", "R", CLI_F64, &c->weight_decay, "(default 0.01)"},
         {"dropout", "R", CLI_F64, &c->dropout,
@@ -183,7 +184,8 @@ static const struct cli_usage *usage_of(struct command *c)
          "kept in a step of the weights' average, which becomes the model; 0: "
          "the weights themselves (default 0.999)"},
         {"temperature", "R", CLI_F64, &c->temperature,
-         "an item's score is a cosine over this; 0: a product (default)"},
+         "an item's score is a cosine over this; 0: a product (default: 0.07, "
+         "with labels 0)"},
         {"clip-norm", "R", CLI_F64, &c->clip_norm, "(default 1)"},
         {"warmup-steps", "N", CLI_U32, &c->o.warmup_steps, "(default 100)"},
         {"fraud-heads", "N", CLI_U32, &c->o.fraud_heads,

@@ -19,8 +19,8 @@
 
 enum {
     SEQUENCES = 4,
-    TOKENS = 20,  /* of the longest: more than one page */
-    SAMPLES = 12, /* per tensor */
+    TOKENS = 70, /* of the longest: more than a page and a block of queries */
+    SAMPLES = 8, /* per tensor */
     FIELDS = 3,
     ROWS = 7,
 };

@@ -208,6 +208,31 @@ static void test_same_bits(void **state)
     tiny_log_fini(&t);
 }
 
+/* A model whose items lie on a sphere is seen to, and goes on there. */
+static void test_temperature_is_the_models(void **state)
+{
+    struct tiny_log t;
+    struct train_options o = small_options(), on;
+    struct model *m;
+    struct err e;
+    double ndcg;
+    (void)state;
+    tiny_log_init(&t, USERS, 1);
+    o.epochs_max = 1;
+    o.temperature = 0.1f;
+    model_free(trained(&t.log, &o, next_dir, &ndcg));
+    m = opened(next_dir);
+    on = going_on();
+    assert_int_equal(from_options(m, &on, &e), RC_OK);
+    assert_true(fabsf(on.temperature - 0.1f) < 1e-4f);
+    on.temperature = 0.1f;
+    assert_int_equal(from_options(m, &on, &e), RC_OK);
+    on.temperature = 0;
+    assert_int_equal(from_options(m, &on, &e), RC_STOP);
+    model_free(m);
+    tiny_log_fini(&t);
+}
+
 /* A log without labels leaves the fraud head, and its line, as they are. */
 static void test_fraud_stays_without_labels(void **state)
 {
@@ -255,6 +280,9 @@ static void test_refusals(void **state)
     o.fraud_heads = 9;
     refuses(&t.log, &o, "has --fraud-heads 4, not 9");
     o = going_on();
+    o.temperature = 0.5f;
+    refuses(&t.log, &o, "has --temperature 0, not 0.5");
+    o = going_on();
     o.from = "test_train_from.tmp/none";
     refuses(&t.log, &o, "test_train_from.tmp/none");
     o = going_on();
@@ -278,6 +306,7 @@ int main(void)
         cmocka_unit_test(test_weights_stand_where_their_rows_are),
         cmocka_unit_test(test_what_was_learned_is_there),
         cmocka_unit_test(test_same_bits),
+        cmocka_unit_test(test_temperature_is_the_models),
         cmocka_unit_test(test_fraud_stays_without_labels),
         cmocka_unit_test(test_refusals),
     };
