@@ -7,7 +7,7 @@ static const char *const REASONS[BAD_REASONS] = {
     [BAD_SCHEMA_ID] = "schema_id", [BAD_BYTES] = "bytes",
     [BAD_USER] = "user",           [BAD_TIME] = "time",
     [BAD_AMOUNT] = "amount",       [BAD_TEXT] = "text",
-    [BAD_LATE] = "late",
+    [BAD_LATE] = "late",           [BAD_ITEM] = "item",
 };
 
 const char *list_source_name(enum list_source source)

@@ -48,9 +48,16 @@ enum bad_reason {
     BAD_AMOUNT,    /* not finite, or outside the scaled range */
     BAD_TEXT,      /* not UTF-8 where UTF-8 is promised */
     BAD_LATE,      /* by time.late.policy */
+    BAD_ITEM,      /* without the item's features, which it should have */
     BAD_REASONS
 };
 const char *bad_reason_name(enum bad_reason reason);
+
+/* A place in the logs of a partition: the next offset of each input, and the
+ * newest event time before it (INT64_MIN: none). */
+struct log_place {
+    int64_t offset, stream_ms, labels;
+};
 
 /* A decoded event, in the roles of the configuration. */
 struct event {
@@ -67,14 +74,12 @@ struct event {
     bool recommend;     /* policy: make a list for this event */
     struct slice user, item, event_id, text;
     int64_t time_ms;        /* position when past.flags has PAST_NO_TIME */
-    int64_t stream_ms;      /* newest time of its partition up to here */
+    struct log_place place; /* of its partition: where what it changes was not
+                               changed yet; stream_ms is with it */
     struct past_event past; /* all but gap_ms, amount_log_ratio, PAST_LATE,
                                which the history knows when it applies it */
     int8_t label;           /* enum train_label; no feature code reads it */
     int64_t labelled_at_ms; /* when a label became known */
-    /* Its partition's next offset of each input, it and all behind it not
-     * counted: what a row that it changes does not hold before. */
-    int64_t events_next, labels_next;
     /* What the items stage found; NULL: there is none. Lent. */
     const float *item_features;
     int64_t item_label_offset; /* newest label that it could know; -1: none */

@@ -5,7 +5,6 @@
 #include "metrics.h"
 #include "shapes.h"
 #include "sink_null.h"
-#include "source_file.h"
 #include "worker.h"
 
 struct collect_log {
@@ -47,7 +46,7 @@ static enum rc open_worker(struct collect_log *l, struct err *e)
     };
     TRY(metrics_new(&l->metrics, 1, e));
     TRY(log_input_open(&l->input, l->o->config, l->o->paths, l->o->path_count,
-                       l->o->range, e));
+                       l->o->range, l->o->labels, e));
     TRY(sink_null_new(&l->sink, e));
     TRY(open_collect(l, e));
     o.observer = l->collect;
@@ -55,6 +54,8 @@ static enum rc open_worker(struct collect_log *l, struct err *e)
     o.source = l->input.source;
     o.mapping = l->input.mapping;
     o.topic = l->input.topic;
+    o.chained = l->input.chained;
+    o.merged = l->input.merged;
     o.sink = l->sink;
     return worker_new(&l->worker, &o, e);
 }
@@ -62,12 +63,12 @@ static enum rc open_worker(struct collect_log *l, struct err *e)
 static enum rc fold(struct collect_log *l, struct err *e)
 {
     const atomic_bool stop = false;
-    uint64_t done, total = log_input_total(&l->input);
+    uint64_t total = log_input_total(&l->input);
     while (!source_ended(l->input.source)) {
+        uint64_t done;
         TRY(worker_step(l->worker, e));
-        done = collect_rows(l->collect);
-        if (l->o->path_count > 0)
-            source_file_progress(l->input.source, &done, &total);
+        done = l->input.files ? log_input_done(&l->input)
+                              : collect_rows(l->collect);
         if (l->o->progress)
             l->o->progress(l->o->user, (double)done, (double)total);
     }

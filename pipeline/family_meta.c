@@ -5,7 +5,7 @@
 
 #include "bytes.h"
 
-enum { VERSION_PLAIN = 1, VERSION = 2 };
+enum { VERSION_PLAIN = 1, VERSION_NO_LABELS, VERSION };
 
 static uint8_t *put_text(uint8_t *to, const char *text)
 {
@@ -27,6 +27,8 @@ size_t family_meta_encode(const struct family_meta *m, uint8_t *out)
     to = put_u64(to, m->seen_hash);
     to = put_i64(to, m->changelog_next);
     to = put_u8(to, m->unsent);
+    to = put_i64(to, m->label_checkpoint);
+    to = put_i64(to, m->label_applied);
     to = put_u64(to, XXH3_64bits(out, (size_t)(to - out)));
     return (size_t)(to - out);
 }
@@ -54,6 +56,14 @@ static void read_copy(struct reader *r, struct family_meta *m)
     m->unsent = unsent != 0;
 }
 
+static void read_labels(struct reader *r, struct family_meta *m)
+{
+    m->label_checkpoint = read_i64(r);
+    m->label_applied = read_i64(r);
+    if (m->label_checkpoint < 0 || m->label_applied < m->label_checkpoint)
+        r->bad = true;
+}
+
 bool family_meta_is_newer(struct slice in)
 {
     return in.len > 8 && in.ptr[0] > VERSION &&
@@ -69,7 +79,7 @@ enum rc family_meta_decode(struct family_meta *m, const char *family,
                               .changelog_next = -1,
                               .unsent = true,
                               .stream_ms = INT64_MIN};
-    if (!r.bad && version != VERSION_PLAIN && version != VERSION)
+    if (!r.bad && (version < VERSION_PLAIN || version > VERSION))
         return ERR(e, RC_STOP,
                    "state of %s: written by version %d, this build reads %d",
                    family, version, VERSION);
@@ -79,7 +89,8 @@ enum rc family_meta_decode(struct family_meta *m, const char *family,
     m->checkpoint = read_i64(&r);
     m->applied = read_i64(&r);
     m->released_ms = read_i64(&r);
-    if (version == VERSION) read_copy(&r, m);
+    if (version >= VERSION_NO_LABELS) read_copy(&r, m);
+    if (version >= VERSION) read_labels(&r, m);
     if (r.bad || read_u64(&r) != XXH3_64bits(in.ptr, in.len - 8) ||
         !reader_done(&r))
         return ERR(e, RC_STOP,

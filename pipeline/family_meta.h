@@ -1,14 +1,16 @@
 /* family_meta.h - where a family's rows stand, and its stored bytes.
  *
- * Bytes, little-endian, version 2:
+ * Bytes, little-endian, version 3:
  *
  *   version u8 | cluster id: length u32, text | shape: length u32, text |
  *   partitions u32 | checkpoint i64 | applied i64 | released_ms i64 |
  *   stream_ms i64 | seen_offset i64 | seen_hash u64 | changelog_next i64 |
- *   unsent u8 | checksum u64: XXH3 of all before
+ *   unsent u8 | label_checkpoint i64 | label_applied i64 |
+ *   checksum u64: XXH3 of all before
  *
- * Version 1 ended with released_ms: it is read as one that knows no time, has
- * seen no record and whose rows no changelog has.
+ * Version 2 ended with unsent: its rows hold no label. Version 1 ended with
+ * released_ms: it is read as one that knows no time, has seen no record and
+ * whose rows no changelog has.
  *
  * Threads  No shared state.
  * Errors   Only decode can fail: RC_STOP. */
@@ -34,9 +36,11 @@ struct family_meta {
     int64_t seen_offset; /* a record of the log, and its hash (record_hash), by
                             which the log is known again; -1: none yet */
     uint64_t seen_hash;
-    int64_t changelog_next; /* the rows are what the changelog had before that
-                               offset; -1: they have changed since */
-    bool unsent;            /* rows may hold what the changelog has not */
+    int64_t changelog_next;   /* the rows are what the changelog had before that
+                                 offset; -1: they have changed since */
+    bool unsent;              /* rows may hold what the changelog has not */
+    int64_t label_checkpoint; /* of labels, as of events */
+    int64_t label_applied;
 };
 
 /* out: FAMILY_META_BYTES_MAX. Returns the bytes used. */

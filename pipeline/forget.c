@@ -79,7 +79,7 @@ enum rc forget_check(const struct forget_topic *t, struct err *e)
     struct log_input in;
     struct batch b = {0};
     enum rc rc;
-    TRY(log_input_open(&in, c, NULL, 0, &range, e));
+    TRY(log_input_open(&in, c, NULL, 0, &range, NULL, e));
     rc = batch_init(&b, c->batch_events_max, e);
     if (rc == RC_OK) rc = read_sample(t, &in, &b, e);
     batch_fini(&b);

@@ -5,21 +5,35 @@
 #include "hash.h"
 #include "log.h"
 #include "map64.h"
-#include "schemas.h"
 #include "source_kafka.h"
 #include "train.h"
-
-/* Places of the fields in schemas/label.avsc; a test holds them to it. */
-enum { FIELD_EVENT_ID = 0, FIELD_LABEL = 4, FIELD_LABELLED_AT = 5, FIELDS };
 
 enum {
     BATCH_EVENTS = 256,
     POLL_WAIT_MS = 1000,
+    LIST_FIRST = 1024,
+    TEXT_BLOCK_BYTES = 1 << 20,
+};
+
+/* Texts of labels, one after the other. */
+struct text_block {
+    struct text_block *next;
+    size_t used;
+    uint8_t bytes[];
+};
+
+/* Where it was read is what decides between equals. */
+struct listed {
+    struct label label;
+    size_t number;
 };
 
 struct labels {
     struct map64 at;   /* event id -> time << 1 | label */
     int64_t newest_ms; /* when the last of them became known */
+    struct listed *list;
+    size_t count, room;
+    struct text_block *texts;
 };
 
 static enum rc labels_new(struct labels **out, struct schema **reader,
@@ -28,27 +42,99 @@ static enum rc labels_new(struct labels **out, struct schema **reader,
     *out = calloc(1, sizeof **out);
     if (!*out) return ERR(e, RC_STOP, "labels: no memory");
     (*out)->newest_ms = INT64_MIN;
-    return schema_parse(reader, schemas_get("label"), e);
+    return label_schema(reader, e);
 }
+
+/* --- all of them, in order ---------------------------------------------- */
+
+static uint8_t *take_bytes(struct labels *l, size_t bytes)
+{
+    struct text_block *b = l->texts;
+    if (!b || bytes > TEXT_BLOCK_BYTES - b->used) {
+        b = malloc(sizeof *b + TEXT_BLOCK_BYTES);
+        if (!b) return NULL;
+        b->next = l->texts;
+        b->used = 0;
+        l->texts = b;
+    }
+    b->used += bytes;
+    return b->bytes + b->used - bytes;
+}
+
+static struct slice move_text(uint8_t **to, struct slice s)
+{
+    struct slice moved = slice_of(*to, s.len);
+    if (s.len > 0) memcpy(*to, s.ptr, s.len);
+    *to += s.len;
+    return moved;
+}
+
+static enum rc keep_label(struct labels *l, const struct label *label,
+                          struct err *e)
+{
+    size_t bytes = label->event_id.len + label->user.len + label->item.len;
+    uint8_t *to;
+    struct label *kept;
+    if (bytes > TEXT_BLOCK_BYTES)
+        return ERR(e, RC_SKIP, "a label with ids of %zu bytes", bytes);
+    if (l->count == l->room) {
+        size_t room = l->room ? 2 * l->room : LIST_FIRST;
+        void *bigger = realloc(l->list, room * sizeof *l->list);
+        if (!bigger) return ERR(e, RC_STOP, "labels: no memory");
+        l->list = bigger;
+        l->room = room;
+    }
+    to = take_bytes(l, bytes);
+    if (!to) return ERR(e, RC_STOP, "labels: no memory");
+    l->list[l->count] = (struct listed){.label = *label, .number = l->count};
+    kept = &l->list[l->count++].label;
+    kept->event_id = move_text(&to, label->event_id);
+    kept->user = move_text(&to, label->user);
+    kept->item = move_text(&to, label->item);
+    return RC_OK;
+}
+
+static int by_known(const void *a, const void *b)
+{
+    const struct listed *x = a, *y = b;
+    if (x->label.labelled_at_ms != y->label.labelled_at_ms)
+        return x->label.labelled_at_ms < y->label.labelled_at_ms ? -1 : 1;
+    return (x->number > y->number) - (x->number < y->number);
+}
+
+static void put_in_order(struct labels *l)
+{
+    if (l->count > 0) qsort(l->list, l->count, sizeof *l->list, by_known);
+}
+
+size_t labels_read_count(const struct labels *l)
+{
+    return l->count;
+}
+
+const struct label *labels_in_order(const struct labels *l, size_t index)
+{
+    assert(index < l->count);
+    return &l->list[index].label;
+}
+
+/* --- the newest of each event ------------------------------------------- */
 
 /* One plain datum. RC_SKIP: it is no label. */
 static enum rc keep(struct labels *l, const struct decoder *d,
                     struct slice value, struct err *e)
 {
-    struct datum at[1 + FIELDS], *fields = at + 1;
-    struct tape tape = {.at = at, .max = 1 + FIELDS};
+    struct label read;
     uint64_t key, label, *place;
-    int64_t at_ms;
     bool made;
-    TRY(decoder_decode(d, value, &tape, e));
-    key = hash64(fields[FIELD_EVENT_ID].s);
-    at_ms = fields[FIELD_LABELLED_AT].i;
-    label = (uint64_t)at_ms << 1 | (fields[FIELD_LABEL].i != 0 ? 1 : 0);
-    if (key == 0) return ERR(e, RC_SKIP, "a label without event_id");
+    TRY(label_decode(d, value, &read, e));
+    TRY(keep_label(l, &read, e));
+    key = hash64(read.event_id);
+    label = (uint64_t)read.labelled_at_ms << 1 | (read.fraud ? 1 : 0);
     place = map64_put(&l->at, key, label, &made);
     if (!place) return ERR(e, RC_STOP, "labels: no memory");
-    if (at_ms >= (int64_t)*place >> 1) *place = label;
-    if (at_ms > l->newest_ms) l->newest_ms = at_ms;
+    if (read.labelled_at_ms >= (int64_t)*place >> 1) *place = label;
+    if (read.labelled_at_ms > l->newest_ms) l->newest_ms = read.labelled_at_ms;
     return RC_OK;
 }
 
@@ -99,8 +185,10 @@ enum rc labels_read(struct labels **out, const char *const *paths,
     if (rc != RC_OK) {
         labels_free(*out);
         *out = NULL;
+        return rc;
     }
-    return rc;
+    put_in_order(*out);
+    return RC_OK;
 }
 
 /* --- a topic ------------------------------------------------------------ */
@@ -182,6 +270,7 @@ enum rc labels_read_topic(struct labels **out, const struct config *c,
         labels_free(t.labels);
         return err_context(e, "labels.topic %s", c->labels_topic);
     }
+    put_in_order(t.labels);
     *out = t.labels;
     return RC_OK;
 }
@@ -190,6 +279,12 @@ void labels_free(struct labels *l)
 {
     if (!l) return;
     map64_fini(&l->at);
+    while (l->texts) {
+        struct text_block *next = l->texts->next;
+        free(l->texts);
+        l->texts = next;
+    }
+    free(l->list);
     free(l);
 }
 

@@ -2,16 +2,17 @@
  *
  * Labels stand in container files or in labels.topic, as Label records
  * (schemas/label.avsc) or records that resolve to them. Of several labels of
- * one event the one that became known last counts. Labels serve training and
- * metrics only; no feature reads them.
+ * one event the one that became known last counts: that is what training and
+ * metrics ask for. In the order in which they became known they are a log of
+ * their own, which rows of users and items take (source_merge.h).
  *
+ * Memory   Texts of labels are kept.
  * Threads  Immutable once read. */
 #ifndef MILLRACE_LABELS_H
 #define MILLRACE_LABELS_H
 
 #include "config.h"
-#include "err.h"
-#include "slice.h"
+#include "label.h"
 
 struct labels;
 enum rc labels_read(struct labels **out, const char *const *paths,
@@ -21,7 +22,12 @@ enum rc labels_read(struct labels **out, const char *const *paths,
 enum rc labels_read_topic(struct labels **out, const struct config *c,
                           struct err *e) MUST_USE;
 void labels_free(struct labels *l);
-size_t labels_count(const struct labels *l);
+size_t labels_count(const struct labels *l); /* events that have one */
+
+/* Every label that was read, those that became known first first; of equals
+ * those read first. */
+size_t labels_read_count(const struct labels *l);
+const struct label *labels_in_order(const struct labels *l, size_t index);
 
 /* What is known of an event (hash64 of its id) by known_ms: enum train_label.
  * Silence is good once delay_ms have passed since the event, by known_ms or

@@ -6,14 +6,14 @@
 
 #include "framing.h"
 #include "hash.h"
+#include "label.h"
 #include "role_value.h"
+#include "stages.h"
 #include "train.h"
 #include "utf8.h"
 
 enum {
     TAPE_DATUMS_MAX = 1 << 16, /* values of one message, containers included */
-    ID_BYTES_MAX = 1024,       /* of item and event id; user.bytes.max has the
-                                  user's */
     SCHEMA_WAIT_MS = 50,       /* in the batch, for a schema met first; then
                                   its partition is held */
     DETAIL_BYTES = 128,        /* what is kept of a decoder's message */
@@ -28,6 +28,8 @@ struct role {
 struct mapping {
     const struct config *config;
     struct framing *framing;
+    struct framing *label_framing; /* NULL: no labels come */
+    struct schema *label_schema;
     struct tape tape;
     bool decoded; /* the tape holds the last event */
 
@@ -183,10 +185,24 @@ enum rc mapping_read_plain(struct mapping *m, const struct schema *writer,
     return framing_read_plain(m->framing, writer, reader, e);
 }
 
+enum rc mapping_read_labels(struct mapping *m, bool plain,
+                            struct registry *registry, struct err *e)
+{
+    assert(!m->label_framing);
+    TRY(label_schema(&m->label_schema, e));
+    TRY(framing_new(&m->label_framing, m->config, registry, m->label_schema,
+                    e));
+    if (!plain) return RC_OK;
+    return framing_read_plain(m->label_framing, m->label_schema,
+                              m->label_schema, e);
+}
+
 void mapping_free(struct mapping *m)
 {
     if (!m) return;
     framing_free(m->framing);
+    framing_free(m->label_framing);
+    schema_free(m->label_schema);
     free(m->tape.at);
     free(m->starts);
     arena_fini(&m->texts);
@@ -281,7 +297,7 @@ static bool text_id(struct work *w, const struct role *r, const char *detail,
                     struct slice *out)
 {
     *out = id_text(w->m, r);
-    if (out->len > ID_BYTES_MAX || !utf8_valid(*out))
+    if (out->len > MAPPING_ID_BYTES_MAX || !utf8_valid(*out))
         return fault(w, BAD_TEXT, detail);
     return true;
 }
@@ -382,6 +398,7 @@ static void set_features(struct work *w)
     struct past_event *past = &w->ev->past;
     const struct datum *d = get(m, &m->label);
     w->ev->label = d ? role_label(d) : LABEL_UNKNOWN;
+    w->ev->labelled_at_ms = w->ev->time_ms;
     for (uint32_t i = 0; i < EXTRA_MAX; i++) {
         d = i < m->number_count ? get(m, &m->numbers[i]) : NULL;
         past->number[i] = d ? role_number(d, &m->numbers[i].field) : NAN;
@@ -390,25 +407,33 @@ static void set_features(struct work *w)
     }
 }
 
+/* Finds the decoder of the message and its Avro bytes. */
+static bool unframe(struct work *w, struct framing *framing, struct framed *out)
+{
+    if (w->r->value.len > w->m->config->record_bytes_max)
+        return fault(w, BAD_TOO_LARGE, "longer than record.bytes.max");
+    *out = framing_look(framing, w->r);
+    w->ev->waits = out->waits;
+    if (out->waits) return false;
+    return out->decoder ? true : fault(w, BAD_SCHEMA_ID, out->fault);
+}
+
+static bool fault_bytes(struct work *w, const struct err *e)
+{
+    char *detail = arena_take(&w->m->texts, DETAIL_BYTES, 1);
+    (void)snprintf(detail, DETAIL_BYTES, "%.*s", DETAIL_BYTES - 1, e->text);
+    return fault(w, BAD_BYTES, detail);
+}
+
 static bool decode(struct work *w)
 {
     struct mapping *m = w->m;
     struct framed framed;
     struct err e;
-    char *detail;
-    if (w->r->value.len > m->config->record_bytes_max)
-        return fault(w, BAD_TOO_LARGE, "longer than record.bytes.max");
-    framed = framing_look(m->framing, w->r);
-    w->ev->waits = framed.waits;
-    if (framed.waits) return false;
-    if (!framed.decoder) return fault(w, BAD_SCHEMA_ID, framed.fault);
-    if (decoder_decode(framed.decoder, framed.avro, &m->tape, &e) == RC_OK) {
-        m->decoded = true;
-        return true;
-    }
-    detail = arena_take(&m->texts, DETAIL_BYTES, 1);
-    (void)snprintf(detail, DETAIL_BYTES, "%.*s", DETAIL_BYTES - 1, e.text);
-    return fault(w, BAD_BYTES, detail);
+    if (!unframe(w, m->framing, &framed)) return false;
+    m->decoded =
+        decoder_decode(framed.decoder, framed.avro, &m->tape, &e) == RC_OK;
+    return m->decoded ? true : fault_bytes(w, &e);
 }
 
 static bool event_fill(struct work *w)
@@ -424,11 +449,39 @@ static bool event_fill(struct work *w)
     return true;
 }
 
+/* A record of the input of labels. One that names no item is of its user
+ * alone. */
+static bool label_fill(struct work *w)
+{
+    struct event *ev = w->ev;
+    struct framed framed;
+    struct label l;
+    struct err e;
+    ev->is_label = true;
+    if (!w->r->value.ptr) return fault(w, BAD_BYTES, "a label without a value");
+    if (!unframe(w, w->m->label_framing, &framed)) return false;
+    if (label_decode(framed.decoder, framed.avro, &l, &e) != RC_OK)
+        return fault_bytes(w, &e);
+    if (l.event_id.len > MAPPING_ID_BYTES_MAX ||
+        l.item.len > MAPPING_ID_BYTES_MAX)
+        return fault(w, BAD_BYTES, "a label with an id over 1024 bytes");
+    ev->event_id = l.event_id;
+    ev->item = l.item;
+    ev->past.event_id = hash64(l.event_id);
+    ev->past.time_ms = ev->time_ms = l.time_ms;
+    ev->labelled_at_ms = l.labelled_at_ms;
+    ev->label = l.fraud ? LABEL_FRAUD : LABEL_GOOD;
+    return take_user(w, l.user, "a label without a user");
+}
+
 static void event_decode_one(struct mapping *m, struct batch *b, uint32_t i)
 {
     struct work w = {.m = m, .r = &b->records[i], .ev = &b->events[i]};
-    *w.ev = (struct event){.label = LABEL_UNKNOWN, .fold = w.ev->fold};
-    if (!event_fill(&w) && !w.ev->waits) batch_mark(b, i, w.bad, w.detail);
+    *w.ev = (struct event){
+        .label = LABEL_UNKNOWN, .fold = w.ev->fold, .item_label_offset = -1};
+    if (!(w.r->input == INPUT_LABELS ? label_fill(&w) : event_fill(&w)) &&
+        !w.ev->waits)
+        batch_mark(b, i, w.bad, w.detail);
 }
 
 void event_decode(struct mapping *m, struct batch *b)
@@ -443,11 +496,13 @@ void event_decode(struct mapping *m, struct batch *b)
     }
     if (waiting == 0) return;
     (void)framing_await(m->framing, SCHEMA_WAIT_MS);
+    if (m->label_framing) (void)framing_await(m->label_framing, SCHEMA_WAIT_MS);
     for (uint32_t i = 0; i < b->count; i++)
         if (b->events[i].waits) event_decode_one(m, b, i);
 }
 
 uint32_t mapping_answers(const struct mapping *m)
 {
-    return framing_answers(m->framing);
+    return framing_answers(m->framing) +
+           (m->label_framing ? framing_answers(m->label_framing) : 0);
 }

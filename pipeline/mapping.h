@@ -6,6 +6,8 @@
  *
  * Forget   A record without a value (Kafka's null, not an empty one) has no
  *          event: it says that the user who is its key shall be forgotten.
+ * Labels   Records of the input of labels (stages.h) become labels, once there
+ *          is a schema to read them in.
  * Ids      Numbers become their decimal text, so that "42" and 42 agree; a
  *          fixed becomes hexadecimal; other bytes must be UTF-8.
  * Memory   Slices of an event point into its message, or into the mapping,
@@ -19,6 +21,9 @@
 #include "config.h"
 #include "registry.h"
 
+/* Of item and event id; user.bytes.max has the user's. */
+enum { MAPPING_ID_BYTES_MAX = 1024 };
+
 struct mapping;
 /* c, reader and registry are lent until mapping_free. registry NULL: no
  * schema that a message names is ever found. */
@@ -29,6 +34,11 @@ enum rc mapping_new(struct mapping **out, const struct config *c,
  * input.format says: container files. reader is that of mapping_new. */
 enum rc mapping_read_plain(struct mapping *m, const struct schema *writer,
                            const struct schema *reader, struct err *e) MUST_USE;
+/* Labels come too. plain: as container files hold them, or labels_in_order
+ * has them; else framed as input.format says, and registry, lent, is that of
+ * their schema. */
+enum rc mapping_read_labels(struct mapping *m, bool plain,
+                            struct registry *registry, struct err *e) MUST_USE;
 void mapping_free(struct mapping *m);
 
 /* c differs from that of mapping_new in LIVE options alone, and is lent

@@ -9,6 +9,7 @@
 struct metrics {
     uint32_t workers;
     struct worker_metrics *at;
+    const char **stages; /* (workers) NULL: no such label */
     _Atomic uint64_t totals[TOTALS];
     pthread_mutex_t model_lock; /* page and reload; no worker takes it */
     uint64_t budget_bytes;
@@ -45,7 +46,10 @@ enum rc metrics_new(struct metrics **out, uint32_t workers, struct err *e)
 
     *out = NULL;
     if (m) m->at = aligned_alloc(64, size);
-    if (!m || !m->at) {
+    if (m) m->stages = calloc(workers, sizeof(char *));
+    if (!m || !m->at || !m->stages) {
+        if (m) free(m->at);
+        if (m) free((void *)m->stages);
         free(m);
         return ERR(e, RC_STOP, "metrics: no memory for %u workers", workers);
     }
@@ -65,6 +69,7 @@ void metrics_free(struct metrics *m)
     if (!m) return;
     (void)pthread_mutex_destroy(&m->model_lock);
     free(m->at);
+    free((void *)m->stages);
     free(m);
 }
 
@@ -88,6 +93,12 @@ void metrics_set_model(struct metrics *m, const struct model_info *info)
 void metrics_count(struct metrics *m, enum metrics_process_total t)
 {
     (void)atomic_fetch_add_explicit(&m->totals[t], 1, memory_order_relaxed);
+}
+
+void metrics_set_stage(struct metrics *m, uint32_t worker, const char *stage)
+{
+    assert(worker < m->workers);
+    m->stages[worker] = stage;
 }
 
 void metrics_set_budget(struct metrics *m, uint64_t bytes)
@@ -186,23 +197,35 @@ static void put_head(struct page *p, const char *name, const char *type,
     (void)fprintf(p->to, "\n# TYPE %s %s\n", name, type);
 }
 
+/* "{labels,stage="items",worker="3"}" */
+static void put_labels(struct page *p, const char *name, const char *labels,
+                       uint32_t w)
+{
+    const char *stage = p->m->stages[w];
+    (void)fprintf(p->to, "%s{%s%s", name, labels, *labels ? "," : "");
+    if (stage) (void)fprintf(p->to, "stage=\"%s\",", stage);
+    (void)fprintf(p->to, "worker=\"%u\"}", w);
+}
+
 static void put_counter(struct page *p, enum metrics_counter c,
                         const char *name, const char *labels, const char *help)
 {
     put_head(p, name, "counter", help);
-    for (uint32_t w = 0; w < p->m->workers; w++)
-        (void)fprintf(p->to, "%s{%s%sworker=\"%u\"} %llu\n", name, labels,
-                      *labels ? "," : "", w,
+    for (uint32_t w = 0; w < p->m->workers; w++) {
+        put_labels(p, name, labels, w);
+        (void)fprintf(p->to, " %llu\n",
                       (unsigned long long)read_u64(&p->m->at[w].counters[c]));
+    }
 }
 
 static void put_gauge(struct page *p, enum metrics_gauge g, const char *name,
                       const char *labels, const char *help)
 {
     put_head(p, name, "gauge", help);
-    for (uint32_t w = 0; w < p->m->workers; w++)
-        (void)fprintf(p->to, "%s{%s%sworker=\"%u\"} %.17g\n", name, labels,
-                      *labels ? "," : "", w, read_gauge(&p->m->at[w], g));
+    for (uint32_t w = 0; w < p->m->workers; w++) {
+        put_labels(p, name, labels, w);
+        (void)fprintf(p->to, " %.17g\n", read_gauge(&p->m->at[w], g));
+    }
 }
 
 static void put_total(struct page *p, enum metrics_process_total t,

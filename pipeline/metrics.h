@@ -100,6 +100,8 @@ void metrics_free(struct metrics *m);
 struct worker_metrics *metrics_worker(struct metrics *m, uint32_t worker);
 /* What the options may ask for (budget.h); 0: nobody added it up. */
 void metrics_set_budget(struct metrics *m, uint64_t bytes);
+/* A further label of what worker counts; lent; before the reader starts. */
+void metrics_set_stage(struct metrics *m, uint32_t worker, const char *stage);
 /* For the info metric; NULL: no model. Copied. */
 void metrics_set_model(struct metrics *m, const struct model_info *info);
 

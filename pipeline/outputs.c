@@ -2,6 +2,7 @@
 
 #include <math.h>
 
+#include "enrichment.h"
 #include "framing.h"
 #include "schemas.h"
 
@@ -15,7 +16,16 @@ enum {
     ARENA_BYTES = 1 << 20,
 };
 
+/* All messages of a good event, or none: *fits is false when the arena is
+ * full. */
+typedef enum rc add_fn(struct outputs *o, const struct batch *b, uint32_t i,
+                       bool *fits, struct err *e);
+
 struct outputs {
+    add_fn *add; /* the stage's */
+    enum stage_id passes_to;
+    uint32_t item_features;
+    uint64_t item_names; /* of the features */
     const struct policy *policy;
     const char *topic;
     struct schema *schemas[OUTPUTS]; /* NULL: dead letters have none */
@@ -46,38 +56,6 @@ enum rc outputs_parse_schemas(struct schema *out[OUTPUTS], struct err *e)
         if (!SCHEMA_NAMES[i]) continue;
         TRY(schema_parse(&out[i], schemas_get(SCHEMA_NAMES[i]), e));
     }
-    return RC_OK;
-}
-
-enum rc outputs_new(struct outputs **out, const struct config *c,
-                    const char *topic, uint32_t ignores,
-                    const uint32_t *schema_ids, struct err *e)
-{
-    struct outputs *o = calloc(1, sizeof *o);
-    size_t list_bytes = (size_t)c->recommend_items * (64 + FIXED_BYTES);
-    if (!o) return ERR(e, RC_STOP, "outputs: no memory");
-    o->topic = topic;
-    o->ignores = ignores;
-    o->marks_repeated = c->repeat_policy == REPEAT_REEMIT;
-    o->framed = c->output_format == OUTPUT_CONFLUENT;
-    o->schema_ids[OUTPUT_FRAUD] = c->output_fraud_schema_id;
-    o->schema_ids[OUTPUT_RECOMMENDATIONS] = c->output_recommendations_schema_id;
-    if (schema_ids) memcpy(o->schema_ids, schema_ids, sizeof o->schema_ids);
-    o->messages =
-        calloc((size_t)PER_EVENT * c->batch_events_max, sizeof *o->messages);
-    o->tape.max = outputs_datums_max(c);
-    o->tape.at = calloc(o->tape.max, sizeof *o->tape.at);
-    if (!o->messages || !o->tape.at ||
-        !arena_init(&o->arena,
-                    ARENA_BYTES + 2 * c->record_bytes_max + list_bytes)) {
-        outputs_free(o);
-        return ERR(e, RC_STOP, "outputs: no memory; lower batch.events.max");
-    }
-    if (outputs_parse_schemas(o->schemas, e) != RC_OK) {
-        outputs_free(o);
-        return e->rc;
-    }
-    *out = o;
     return RC_OK;
 }
 
@@ -174,8 +152,10 @@ static void tape_fraud(const struct outputs *o, struct tape *t,
     put_float(t, DATUM_FLOAT, (double)u->anomaly);
     put_long(t, DATUM_BOOLEAN, u->flagged);
     put_float(t, DATUM_DOUBLE, o->policy->fraud_threshold);
+    put_long(t, DATUM_LONG, u->label_offset);
+    put_long(t, DATUM_LONG, ev->item_label_offset);
     put_origin(o, t, &b->records[i]);
-    end_container(t, 0, 14);
+    end_container(t, 0, 16);
 }
 
 /* In the order of schemas/recommendations.avsc. */
@@ -244,17 +224,19 @@ static enum rc encode_value(struct outputs *o, enum output output,
     return RC_OK;
 }
 
-/* What a header says of its message's own bytes is not true of an output. */
-static bool names_schema(const struct header *h)
+/* What a header says of its message's own bytes, or event, is not true of an
+ * output. */
+static bool is_of_input(const struct header *h)
 {
     return slice_equal(h->name, slice_str(FRAMING_VALUE_HEADER)) ||
-           slice_equal(h->name, slice_str(FRAMING_KEY_HEADER));
+           slice_equal(h->name, slice_str(FRAMING_KEY_HEADER)) ||
+           slice_equal(h->name, slice_str(ENRICHMENT_HEADER));
 }
 
-static bool any_names_schema(const struct record *r)
+static bool any_of_input(const struct record *r)
 {
     for (uint32_t i = 0; i < r->header_count; i++)
-        if (names_schema(&r->headers[i])) return true;
+        if (is_of_input(&r->headers[i])) return true;
     return false;
 }
 
@@ -267,13 +249,13 @@ static bool take_headers(struct outputs *o, const struct record *r, bool marked,
     uint32_t n = 0;
     m->headers = r->headers;
     m->header_count = r->header_count;
-    if (!marked && !any_names_schema(r)) return true;
+    if (!marked && !any_of_input(r)) return true;
     h = arena_take(&o->arena, r->header_count + 1, sizeof(struct header));
     if (!h) return false;
     if (marked)
         h[n++] = (struct header){slice_str(REPEATED_HEADER), slice_str("1")};
     for (uint32_t i = 0; i < r->header_count; i++)
-        if (!names_schema(&r->headers[i])) h[n++] = r->headers[i];
+        if (!is_of_input(&r->headers[i])) h[n++] = r->headers[i];
     m->headers = h;
     m->header_count = n;
     return true;
@@ -343,21 +325,14 @@ static bool is_made(const struct outputs *o, enum output output)
     return !(o->ignores & (1u << output));
 }
 
-/* All messages of event i, or none when the arena is full. */
-static enum rc add_event(struct outputs *o, const struct batch *b, uint32_t i,
-                         bool *fits, struct err *e)
+static enum rc add_scores(struct outputs *o, const struct batch *b, uint32_t i,
+                          bool *fits, struct err *e)
 {
-    const struct event *ev = &b->events[i];
     bool scored = b->outcomes[i].scored;
     bool fraud = scored && is_made(o, OUTPUT_FRAUD);
-    bool list = scored && ev->recommend && is_made(o, OUTPUT_RECOMMENDATIONS);
+    bool list =
+        scored && b->events[i].recommend && is_made(o, OUTPUT_RECOMMENDATIONS);
     struct slice fraud_value, list_value;
-    *fits = true;
-    if (ev->bad != BAD_NONE) {
-        if (!ev->fold && is_made(o, OUTPUT_DEAD_LETTERS))
-            *fits = add_dead_letter(o, b, i);
-        return RC_OK;
-    }
     if (fraud) {
         tape_fraud(o, &o->tape, b, i);
         TRY(encode_value(o, OUTPUT_FRAUD, &fraud_value, fits, e));
@@ -370,6 +345,93 @@ static enum rc add_event(struct outputs *o, const struct batch *b, uint32_t i,
     if (fraud && *fits) *fits = add_message(o, b, i, OUTPUT_FRAUD, fraud_value);
     if (list && *fits)
         *fits = add_message(o, b, i, OUTPUT_RECOMMENDATIONS, list_value);
+    return RC_OK;
+}
+
+/* --- what is passed on -------------------------------------------------- */
+
+static bool is_enrichment(const struct header *h)
+{
+    return slice_equal(h->name, slice_str(ENRICHMENT_HEADER));
+}
+
+static struct message passed(const struct record *r, enum output output,
+                             struct slice key)
+{
+    return (struct message){.output = output,
+                            .timestamp_ms = r->timestamp_ms,
+                            .key = key,
+                            .value = r->value,
+                            .headers = r->headers,
+                            .header_count = r->header_count};
+}
+
+/* In front, where nothing cuts it off, and in place of any that came. */
+static bool enrich_headers(struct outputs *o, const struct batch *b, uint32_t i,
+                           struct message *m)
+{
+    const struct record *r = &b->records[i];
+    const struct outcome *u = &b->outcomes[i];
+    size_t bytes = enrichment_bytes(o->item_features);
+    uint8_t *value = arena_take(&o->arena, bytes, 1);
+    struct header *h =
+        arena_take(&o->arena, r->header_count + 1, sizeof(struct header));
+    uint32_t n = 1;
+    if (!value || !h) return false;
+    enrichment_encode(u->features, o->item_features, o->item_names,
+                      u->label_offset, value);
+    h[0] =
+        (struct header){slice_str(ENRICHMENT_HEADER), slice_of(value, bytes)};
+    for (uint32_t k = 0; k < r->header_count; k++)
+        if (!is_enrichment(&r->headers[k])) h[n++] = r->headers[k];
+    m->headers = h;
+    m->header_count = n;
+    return true;
+}
+
+/* Also one that says that a user shall be forgotten. */
+static enum rc add_enriched(struct outputs *o, const struct batch *b,
+                            uint32_t i, bool *fits, struct err *e)
+{
+    const struct event *ev = &b->events[i];
+    struct message m = passed(&b->records[i], OUTPUT_PASSED, ev->user);
+    (void)e;
+    if (ev->fold || ev->is_label) return RC_OK;
+    *fits = ev->forget || enrich_headers(o, b, i, &m);
+    if (*fits) o->messages[o->count++] = m;
+    return RC_OK;
+}
+
+static enum rc add_routed(struct outputs *o, const struct batch *b, uint32_t i,
+                          bool *fits, struct err *e)
+{
+    const struct event *ev = &b->events[i];
+    const struct record *r = &b->records[i];
+    bool by_item = o->passes_to == STAGE_ITEMS && ev->item.len > 0;
+    (void)fits;
+    (void)e;
+    if (ev->fold) return RC_OK;
+    if (!ev->is_label)
+        o->messages[o->count++] =
+            passed(r, OUTPUT_PASSED, by_item ? ev->item : ev->user);
+    if (ev->is_label && ev->item.len > 0 && is_made(o, OUTPUT_ITEM_LABELS))
+        o->messages[o->count++] = passed(r, OUTPUT_ITEM_LABELS, ev->item);
+    if (ev->is_label && is_made(o, OUTPUT_USER_LABELS))
+        o->messages[o->count++] = passed(r, OUTPUT_USER_LABELS, ev->user);
+    return RC_OK;
+}
+
+/* --- a batch ------------------------------------------------------------ */
+
+/* All messages of event i, or none when the arena is full. */
+static enum rc add_event(struct outputs *o, const struct batch *b, uint32_t i,
+                         bool *fits, struct err *e)
+{
+    const struct event *ev = &b->events[i];
+    *fits = true;
+    if (ev->bad == BAD_NONE) return o->add(o, b, i, fits, e);
+    if (!ev->fold && is_made(o, OUTPUT_DEAD_LETTERS))
+        *fits = add_dead_letter(o, b, i);
     return RC_OK;
 }
 
@@ -393,5 +455,56 @@ enum rc outputs_encode(struct outputs *o, const struct batch *b, uint32_t *next,
     }
     *messages = o->messages;
     *count = o->count;
+    return RC_OK;
+}
+
+/* --- taking memory ------------------------------------------------------ */
+
+static void set_stage(struct outputs *o, const struct outputs_options *from)
+{
+    static add_fn *const ADD[STAGES] = {
+        [STAGE_USERS] = add_scores,
+        [STAGE_ITEMS] = add_enriched,
+        [STAGE_ROUTE] = add_routed,
+    };
+    o->add = ADD[from->stage];
+    o->passes_to =
+        stages_has(from->config, STAGE_ITEMS) ? STAGE_ITEMS : STAGE_USERS;
+    if (from->stage != STAGE_ITEMS) return;
+    o->item_features = windows_features(from->windows);
+    o->item_names = enrichment_names(from->windows);
+}
+
+enum rc outputs_new(struct outputs **out, const struct outputs_options *from,
+                    struct err *e)
+{
+    struct outputs *o = calloc(1, sizeof *o);
+    const struct config *c = from->config;
+    size_t list_bytes = (size_t)c->recommend_items * (64 + FIXED_BYTES);
+    if (!o) return ERR(e, RC_STOP, "outputs: no memory");
+    set_stage(o, from);
+    o->topic = from->topic;
+    o->ignores = from->ignores;
+    o->marks_repeated = c->repeat_policy == REPEAT_REEMIT;
+    o->framed = c->output_format == OUTPUT_CONFLUENT;
+    o->schema_ids[OUTPUT_FRAUD] = c->output_fraud_schema_id;
+    o->schema_ids[OUTPUT_RECOMMENDATIONS] = c->output_recommendations_schema_id;
+    if (from->schema_ids)
+        memcpy(o->schema_ids, from->schema_ids, sizeof o->schema_ids);
+    o->messages =
+        calloc((size_t)PER_EVENT * c->batch_events_max, sizeof *o->messages);
+    o->tape.max = outputs_datums_max(c);
+    o->tape.at = calloc(o->tape.max, sizeof *o->tape.at);
+    if (!o->messages || !o->tape.at ||
+        !arena_init(&o->arena,
+                    ARENA_BYTES + 2 * c->record_bytes_max + list_bytes)) {
+        outputs_free(o);
+        return ERR(e, RC_STOP, "outputs: no memory; lower batch.events.max");
+    }
+    if (outputs_parse_schemas(o->schemas, e) != RC_OK) {
+        outputs_free(o);
+        return e->rc;
+    }
+    *out = o;
     return RC_OK;
 }

@@ -1,6 +1,6 @@
 /* outputs.h - outcomes as messages: fraud scores, recommendations, dead
- * letters. The schemas are schemas/fraud_score.avsc and
- * schemas/recommendations.avsc.
+ * letters; and what route and items pass on. The schemas are
+ * schemas/fraud_score.avsc and schemas/recommendations.avsc.
  *
  * A message carries its input's headers, but for those that name the input's
  * schemas (framing.h); its key is the user, its timestamp that of its input
@@ -9,6 +9,9 @@
  * is the original key and value under the headers of DEAD LETTERS below and
  * the original ones.
  *
+ * Passed   A message goes on with its key changed, to that of the rows of the
+ *          stage it goes to; value, headers and timestamp stay. Items add a
+ *          header (enrichment.h). One without an item goes by its user.
  * Memory   Encoded bytes live in an arena of this module until the next call
  *          of outputs_encode; a batch that does not fit is encoded in parts.
  * Threads  One worker thread. */
@@ -19,6 +22,8 @@
 #include "config.h"
 #include "decide.h"
 #include "sink.h"
+#include "stages.h"
+#include "windows.h"
 
 /* DEAD LETTERS: headers added to a message that could not be used. */
 #define DEAD_LETTER_REASON    "millrace.reason"
@@ -38,11 +43,17 @@ enum { DEAD_LETTER_HEADERS = 6 };                         /* they come first */
 #define REPEATED_HEADER "millrace.repeated"
 
 struct outputs;
-/* Only dead letters until outputs_set_serving. topic is lent. ignores: as in
- * struct sink. schema_ids: of each output; NULL: as configured. */
-enum rc outputs_new(struct outputs **out, const struct config *c,
-                    const char *topic, uint32_t ignores,
-                    const uint32_t *schema_ids, struct err *e) MUST_USE;
+struct outputs_options {
+    const struct config *config; /* lent, as all here */
+    enum stage_id stage;
+    const char *topic;          /* of the events */
+    uint32_t ignores;           /* as in struct sink */
+    const uint32_t *schema_ids; /* of each output; NULL: as configured */
+    const struct windows_shape *windows; /* of the stage's rows */
+};
+/* Users: only dead letters until outputs_set_serving. */
+enum rc outputs_new(struct outputs **out, const struct outputs_options *o,
+                    struct err *e) MUST_USE;
 void outputs_free(struct outputs *o);
 
 /* What scores and lists are made of from now on; lent. model NULL: there are

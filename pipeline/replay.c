@@ -11,7 +11,6 @@
 #include "shapes.h"
 #include "sink_file.h"
 #include "sink_topic.h"
-#include "source_file.h"
 #include "worker.h"
 
 enum { PART_PATH_BYTES = 4096 };
@@ -213,6 +212,13 @@ static enum rc open_state(struct replay *r, const struct runner *n,
         .files = n->input.files,
     };
     if (r->state || (!o.snapshot && !o.out)) return RC_OK;
+    if (n->input.chained || n->input.merged)
+        return ERR(e, RC_STOP,
+                   "replay: snapshots hold rows of the users stage alone; "
+                   "replay the topic that it reads (--topic %s), without "
+                   "labels",
+                   *r->o.config->enriched_topic ? r->o.config->enriched_topic
+                                                : "NAME");
     return replay_state_open(&r->state, &o, mapping_fields(n->input.mapping),
                              e);
 }
@@ -235,7 +241,7 @@ static enum rc open_runner(struct replay *r, uint32_t index, struct err *e)
     };
     n->replay = r;
     TRY(log_input_open(&n->input, c, r->o.paths, r->o.path_count, &r->o.range,
-                       e));
+                       r->o.labels, e));
     TRY(open_sink(r, n, e));
     if (r->o.watch) {
         TRY(watch_new(&n->watch, r->o.watch, e));
@@ -246,6 +252,8 @@ static enum rc open_runner(struct replay *r, uint32_t index, struct err *e)
     o.source = n->input.source;
     o.mapping = n->input.mapping;
     o.topic = n->input.topic;
+    o.chained = n->input.chained;
+    o.merged = n->input.merged;
     o.sink = n->sink;
     TRY(open_state(r, n, e));
     if (r->state) o.base = replay_state_base(r->state);
@@ -364,9 +372,7 @@ void replay_progress(const struct replay *r, uint64_t *done, uint64_t *total)
     *total = r->input_total * r->o.workers;
     for (uint32_t i = 0; i < r->o.workers; i++) {
         const struct log_input *in = &r->runners[i].input;
-        uint64_t of, bytes = 0;
-        if (in->files) source_file_progress(in->source, &bytes, &of);
-        *done += bytes;
+        if (in->files) *done += log_input_done(in);
     }
     if (!r->runners[0].input.files) {
         *done = metrics_sum(r->o.metrics, COUNT_events);

@@ -15,8 +15,7 @@ enum {
 };
 
 struct restore {
-    const struct config *config;
-    struct worker_metrics *metrics;
+    struct restore_options o;
     struct log_reader *tails;  /* of partitions being assigned; NULL: none */
     struct log_reader *reader; /* NULL: nothing to read */
     struct partition **at, **done;
@@ -24,13 +23,12 @@ struct restore {
     uint64_t reported_ns;
 };
 
-enum rc restore_new(struct restore **out, const struct config *c,
-                    struct worker_metrics *metrics, struct err *e)
+enum rc restore_new(struct restore **out, const struct restore_options *o,
+                    struct err *e)
 {
     struct restore *r = calloc(1, sizeof *r);
     if (!r) return ERR(e, RC_STOP, "restore: no memory");
-    r->config = c;
-    r->metrics = metrics;
+    r->o = *o;
     *out = r;
     return RC_OK;
 }
@@ -63,24 +61,23 @@ void restore_rest(struct restore *r)
 
 static enum rc need_tails(struct restore *r, uint32_t partitions, struct err *e)
 {
-    const char *topic = r->config->changelog_topic;
+    const char *topic = r->o.changelog;
     uint32_t found;
     if (r->tails) return RC_OK;
-    TRY(log_reader_open(&r->tails, r->config, topic, true, e));
+    TRY(log_reader_open(&r->tails, r->o.config, topic, true, e));
     found = log_reader_partitions(r->tails);
     if (found == partitions) return RC_OK;
     return ERR(e, RC_STOP,
                "changelog '%s' has %u partitions, '%s' has %u: a partition's "
                "rows go to the one of the same number; make the changelog anew "
                "with `millrace topics --create`, or name another topic",
-               topic, found, r->config->input_topic, partitions);
+               topic, found, r->o.topic, partitions);
 }
 
 static enum rc decode(const struct restore *r, const struct record *record,
                       struct changelog_record *out, struct err *e)
 {
-    return changelog_decode(out, r->config->changelog_topic, record,
-                            r->config->user_bytes_max, e);
+    return changelog_decode(out, r->o.changelog, record, r->o.key_bytes_max, e);
 }
 
 /* The newest marker at or after an offset. */
@@ -96,7 +93,7 @@ static enum rc read_tail(struct restore *r, int32_t partition, int64_t from,
             return ERR(e, RC_AGAIN,
                        "changelog '%s', partition %d: not read to "
                        "its end from %lld in %d s",
-                       r->config->changelog_topic, partition, (long long)from,
+                       r->o.changelog, partition, (long long)from,
                        LOOK_WAIT_MS / 1000);
         TRY(log_reader_next(r->tails, 100, &found, &record, e));
         if (found != LOG_READER_RECORD) continue;
@@ -167,9 +164,9 @@ static void report(struct restore *r, bool log)
             r->at[i]->id, (unsigned long long)c->rows, (long long)rest,
             size > 0 ? 100.0 * (double)(size - rest) / (double)size : 100.0);
     }
-    metrics_gauge(r->metrics, GAUGE_partitions_restoring, r->count);
-    metrics_gauge(r->metrics, GAUGE_restore_left, (double)left);
-    metrics_gauge(r->metrics, GAUGE_restore_done,
+    metrics_gauge(r->o.metrics, GAUGE_partitions_restoring, r->count);
+    metrics_gauge(r->o.metrics, GAUGE_restore_left, (double)left);
+    metrics_gauge(r->o.metrics, GAUGE_restore_done,
                   all > 0 ? (double)(all - left) / (double)all : 1);
 }
 
@@ -180,12 +177,11 @@ enum rc restore_begin(struct restore *r, struct partition *p, struct err *e)
     if (find(r, p->id, &at)) return RC_OK;
     TRY(reserve(r, e));
     if (!r->reader)
-        TRY(log_reader_open(&r->reader, r->config, r->config->changelog_topic,
-                            false, e));
+        TRY(log_reader_open(&r->reader, r->o.config, r->o.changelog, false, e));
     TRY(log_reader_add(r->reader, p->id, c->next, e));
     r->at[r->count++] = p;
     LOG(INFO, "RESTORE", "partition=%d begins at %lld of %lld in '%s'", p->id,
-        (long long)c->next, (long long)c->end, r->config->changelog_topic);
+        (long long)c->next, (long long)c->end, r->o.changelog);
     report(r, false);
     return RC_OK;
 }
@@ -215,7 +211,8 @@ static enum rc take(struct restore *r, enum log_reader_found found,
     if (found == LOG_READER_RECORD) {
         TRY(decode(r, record, &c, e));
         TRY(changelog_copy_take(state_copy(p), &c, record->offset, e));
-        metrics_add(r->metrics, COUNT_restore_rows, c.kind != CHANGELOG_MARKER);
+        metrics_add(r->o.metrics, COUNT_restore_rows,
+                    c.kind != CHANGELOG_MARKER);
         return RC_OK;
     }
     TRY(changelog_copy_end(state_copy(p), record->offset, e));

@@ -15,9 +15,16 @@
 #include "metrics.h"
 #include "state.h"
 
+struct restore_options {
+    const struct config *config;
+    const char *changelog;          /* topic; lent, as all here */
+    const char *topic;              /* the events' */
+    uint32_t key_bytes_max;         /* of its rows */
+    struct worker_metrics *metrics; /* NULL: none */
+};
 struct restore;
-enum rc restore_new(struct restore **out, const struct config *c,
-                    struct worker_metrics *metrics, struct err *e) MUST_USE;
+enum rc restore_new(struct restore **out, const struct restore_options *o,
+                    struct err *e) MUST_USE;
 void restore_free(struct restore *r);
 
 /* How a partition of the changelog ends. */

@@ -10,6 +10,7 @@
 #include "budget.h"
 #include "catalogue_read.h"
 #include "framing.h"
+#include "label.h"
 #include "log.h"
 #include "model.h"
 #include "registry_outputs.h"
@@ -31,10 +32,12 @@ enum {
     QUIET_S_MAX = 90, /* longer than any wait of a worker for the cluster */
 };
 
-/* One worker: its thread, and what that thread opened. */
+/* One worker of a stage: its thread, and what that thread opened. */
 struct seat {
     struct service *service;
-    uint32_t index;
+    enum stage_id stage;
+    uint32_t index; /* among the workers of its stage */
+    uint32_t place; /* among all */
     pthread_t thread;
     bool started;
     const struct config *config; /* in force when it began, and the model */
@@ -55,7 +58,9 @@ struct service {
     const struct config *config; /* of the start */
     struct service_reread reread;
     struct schema *reader;
-    struct registry *registry; /* NULL: records name no schema */
+    struct schema *label_reader;
+    struct registry *registry, *label_registry; /* NULL: records name no
+                                                   schema, or no labels come */
     uint32_t schema_ids[OUTPUTS];
     struct model *model; /* of the start, reload's; NULL: state and dead
                             letters only */
@@ -66,9 +71,10 @@ struct service {
     struct catalogue_follow *catalogue_follow;
     struct snapshot_call *snapshots;
     struct admin *admin;     /* NULL: admin.listen is empty */
-    struct seat *seats;      /* (workers) */
+    struct seat *seats;      /* (seat_count) */
     struct standby *standby; /* NULL: none */
-    uint32_t workers;
+    uint32_t workers;        /* of each stage */
+    uint32_t seat_count;
     uint64_t budget_bytes;
     atomic_bool stop;
     struct histogram latency_before;
@@ -80,23 +86,45 @@ struct service {
 static void make_id(const struct seat *at, char *out, size_t size)
 {
     const struct service *s = at->service;
-    (void)snprintf(out, size, "%s.users.%s.%u", s->config->group_id,
-                   store_instance(s->store), at->index);
+    (void)snprintf(out, size, "%s.%s.%s.%u", s->config->group_id,
+                   stages_name(at->stage), store_instance(s->store), at->index);
+}
+
+static struct worker_metrics *metrics_of(const struct seat *at)
+{
+    return metrics_worker(at->service->metrics, at->place);
+}
+
+static bool has_labels(const struct config *c, enum stage_id stage)
+{
+    return *stages_topic(c, stage, INPUT_LABELS) != '\0';
+}
+
+static enum rc open_mapping(struct seat *at, struct err *e)
+{
+    const struct service *s = at->service;
+    TRY(mapping_new(&at->mapping, s->config, s->reader, s->registry, e));
+    if (!has_labels(s->config, at->stage)) return RC_OK;
+    return mapping_read_labels(at->mapping, false, s->label_registry, e);
 }
 
 static enum rc open_source(struct seat *at, const char *id, struct err *e)
 {
     const struct config *c = at->service->config;
-    const char *topics[] = {c->input_topic};
+    char group[STAGES_GROUP_BYTES];
+    const char *topics[STAGE_INPUTS] = {
+        [INPUT_EVENTS] = stages_topic(c, at->stage, INPUT_EVENTS),
+        [INPUT_LABELS] = stages_topic(c, at->stage, INPUT_LABELS),
+    };
     const struct source_kafka_options o = {
         .config = c,
         .topics = topics,
-        .topic_count = 1,
-        .group = c->group_id,
+        .topic_count = has_labels(c, at->stage) ? STAGE_INPUTS : 1,
+        .group = stages_group(c, at->stage, group),
         .instance = c->group_static ? id : NULL,
         .client = id,
         .events_max = c->batch_events_max,
-        .metrics = metrics_worker(at->service->metrics, at->index),
+        .metrics = metrics_of(at),
     };
     return source_kafka_open(&at->source, &o, e);
 }
@@ -104,16 +132,13 @@ static enum rc open_source(struct seat *at, const char *id, struct err *e)
 static enum rc open_sink(struct seat *at, const char *id, struct err *e)
 {
     const struct config *c = at->service->config;
-    const struct sink_kafka_options o = {
+    struct sink_kafka_options o = {
         .config = c,
         .source = at->source,
-        .topics = {[OUTPUT_FRAUD] = c->output_fraud_topic,
-                   [OUTPUT_RECOMMENDATIONS] = c->output_recommendations_topic,
-                   [OUTPUT_DEAD_LETTERS] = c->dead_letters_topic,
-                   [OUTPUT_CHANGELOG] = c->changelog_topic},
         .transactional_id = c->delivery == EXACTLY_ONCE ? id : NULL,
-        .metrics = metrics_worker(at->service->metrics, at->index),
+        .metrics = metrics_of(at),
     };
+    stages_outputs(c, at->stage, o.topics);
     return sink_kafka_open(&at->sink, &o, e);
 }
 
@@ -124,19 +149,20 @@ static enum rc open_worker(struct seat *at, struct err *e)
     const struct worker_options o = {
         .config = c,
         .model = at->model,
-        .store = s->store,
+        .store = at->stage == STAGE_ROUTE ? NULL : s->store,
         .source = at->source,
         .sink = at->sink,
         .mapping = at->mapping,
-        .topic = c->input_topic,
+        .stage = at->stage,
+        .topic = stages_topic(c, at->stage, INPUT_EVENTS),
         .schema_ids = s->schema_ids,
         .context_bytes_max = c->model_cache / s->workers,
-        .cache_bytes = c->state_cache / s->workers,
+        .cache_bytes = c->state_cache / s->seat_count,
         .share_count = 1,
         .handover = at->handover,
-        .metrics = metrics_worker(s->metrics, at->index),
+        .metrics = metrics_of(at),
         .catalogue = s->catalogue,
-        .snapshots = s->snapshots,
+        .snapshots = at->stage == STAGE_USERS ? s->snapshots : NULL,
         .snapshot_index = at->index,
     };
     return worker_new(&at->worker, &o, e);
@@ -147,8 +173,7 @@ static enum rc seat_run(struct seat *at, struct err *e)
     char id[ID_BYTES];
 
     make_id(at, id, sizeof id);
-    TRY(mapping_new(&at->mapping, at->service->config, at->service->reader,
-                    at->service->registry, e));
+    TRY(open_mapping(at, e));
     TRY(open_source(at, id, e));
     TRY(open_sink(at, id, e));
     TRY(open_worker(at, e));
@@ -197,6 +222,15 @@ static bool was_fenced(struct seat *at)
     return !again;
 }
 
+/* Users alone serve with a model, and with what a reload changes. */
+static void join_reload(struct seat *at)
+{
+    struct service *s = at->service;
+    at->config = s->config;
+    if (at->stage != STAGE_USERS) return;
+    at->handover = reload_join(s->reload, at->index, &at->config, &at->model);
+}
+
 /* What a restart of the process would mend the worker mends alone: it comes
  * back the same way, with what is in force by now. */
 static enum rc seat_run_through(struct seat *at, struct err *e)
@@ -205,15 +239,14 @@ static enum rc seat_run_through(struct seat *at, struct err *e)
     for (;;) {
         uint64_t rebuilds = store_rebuilds(s->store);
         enum rc rc;
-        at->handover =
-            reload_join(s->reload, at->index, &at->config, &at->model);
+        join_reload(at);
         rc = seat_run(at, e);
         if (rc != RC_STOP || atomic_load(&s->stop) ||
             !(was_damaged(at, rebuilds) || was_fenced(at)))
             return rc;
-        LOG(WARN, "WORKER", "worker=%u begins again: %s", at->index, e->text);
+        LOG(WARN, "WORKER", "worker=%u begins again: %s", at->place, e->text);
         seat_close(at);
-        handover_end(at->handover);
+        if (at->handover) handover_end(at->handover);
     }
 }
 
@@ -223,11 +256,11 @@ static void *seat_main(void *arg)
 
     at->rc = seat_run_through(at, &at->e);
     if (at->rc != RC_OK)
-        LOG(ERROR, "WORKER", "worker=%u stopped: %s", at->index, at->e.text);
+        LOG(ERROR, "WORKER", "worker=%u stopped: %s", at->place, at->e.text);
     /* All stop together, the others by draining. */
     atomic_store(&at->service->stop, true);
     seat_close(at);
-    handover_end(at->handover);
+    if (at->handover) handover_end(at->handover);
     atomic_store(&at->ended, true);
     return NULL;
 }
@@ -248,7 +281,9 @@ static enum rc check_config(const struct config *c, struct err *e)
     TRY(need(c->input_topic, "input.topic", e));
     TRY(need(c->input_schema, "input.schema", e));
     TRY(need(c->state_dir, "state.dir", e));
-    if (*c->output_fraud_topic || *c->output_recommendations_topic)
+    TRY(stages_check_live(c, e));
+    if (stages_runs(c, STAGE_USERS) &&
+        (*c->output_fraud_topic || *c->output_recommendations_topic))
         TRY(need(c->model_dir, "model.dir", e));
     if (c->standby_replicas > 0)
         TRY(need(c->changelog_topic, "changelog.topic", e));
@@ -329,7 +364,8 @@ static enum rc seed(struct service *s, struct err *e)
     history_shape_init(&history);
     shapes_describe(&history, &features.user, shape, sizeof shape);
     mapping_free(m);
-    return snapshot_seed(s->store, c->state_snapshot, c->input_topic, shape,
+    return snapshot_seed(s->store, c->state_snapshot,
+                         stages_topic(c, STAGE_USERS, INPUT_EVENTS), shape,
                          &taken, e);
 }
 
@@ -379,6 +415,37 @@ static enum rc open_admin(struct service *s, struct err *e)
     return admin_start(&s->admin, &o, e);
 }
 
+/* Labels are in a schema of their own. */
+static enum rc open_label_registry(struct service *s, struct err *e)
+{
+    bool come = false;
+    for (enum stage_id k = 0; k < STAGES; k++)
+        come = come || (stages_runs(s->config, k) && has_labels(s->config, k));
+    if (!come || !framing_names_schemas(s->config)) return RC_OK;
+    TRY(label_schema(&s->label_reader, e));
+    return registry_open(&s->label_registry, s->config, s->label_reader, e);
+}
+
+/* Users first: a snapshot, a reload and the bench know them by their number. */
+static enum rc take_seats(struct service *s, struct err *e)
+{
+    s->seats = calloc(s->seat_count, sizeof *s->seats);
+    if (!s->seats)
+        return ERR(e, RC_STOP, "run: no memory for %u workers", s->seat_count);
+    for (uint32_t k = 0, n = 0; k < STAGES; k++)
+        for (uint32_t i = 0; i < s->workers; i++) {
+            if (!stages_runs(s->config, (enum stage_id)k)) break;
+            if (s->seat_count > s->workers || k != STAGE_USERS)
+                metrics_set_stage(s->metrics, n, stages_name((enum stage_id)k));
+            s->seats[n] = (struct seat){.service = s,
+                                        .stage = (enum stage_id)k,
+                                        .index = i,
+                                        .place = n};
+            n++;
+        }
+    return RC_OK;
+}
+
 static enum rc open_parts(struct service *s, struct err *e)
 {
     const struct config *c = s->config;
@@ -392,22 +459,21 @@ static enum rc open_parts(struct service *s, struct err *e)
     TRY(schema_read(&s->reader, c->input_schema, e));
     if (framing_names_schemas(c))
         TRY(registry_open(&s->registry, c, s->reader, e));
+    TRY(open_label_registry(s, e));
     TRY(registry_output_ids(c, s->schema_ids, e));
-    if (*c->model_dir) TRY(model_open(&s->model, c->model_dir, e));
+    if (*c->model_dir && stages_runs(c, STAGE_USERS))
+        TRY(model_open(&s->model, c->model_dir, e));
     TRY(store_open(&s->store, &store, e));
     TRY(seed(s, e));
     s->snapshots = snapshot_call_new(s->workers, &s->stop);
-    TRY(metrics_new(&s->metrics, s->workers, e));
+    TRY(metrics_new(&s->metrics, s->seat_count, e));
     count_rebuilds(s);
     metrics_set_budget(s->metrics, s->budget_bytes);
     metrics_set_model(s->metrics, s->model ? model_info(s->model) : NULL);
     TRY(open_catalogue(s, e));
     TRY(open_reload(s, e));
     if (*c->admin_listen) TRY(open_admin(s, e));
-    s->seats = calloc(s->workers, sizeof *s->seats);
-    if (!s->seats)
-        return ERR(e, RC_STOP, "run: no memory for %u workers", s->workers);
-    return RC_OK;
+    return take_seats(s, e);
 }
 
 enum rc service_open(struct service **out, const struct config *c,
@@ -422,6 +488,8 @@ enum rc service_open(struct service **out, const struct config *c,
     s->config = c;
     s->reread = reread;
     s->workers = c->workers;
+    for (enum stage_id k = 0; k < STAGES; k++)
+        s->seat_count += stages_runs(c, k) ? s->workers : 0;
     rc = open_parts(s, e);
     if (rc != RC_OK) {
         service_close(s);
@@ -435,17 +503,17 @@ static enum rc start_standby(struct service *s, struct err *e)
 {
     const struct standby_options o = {
         .config = s->config, .store = s->store, .metrics = s->metrics};
-    if (s->config->standby_replicas == 0) return RC_OK;
+    if (s->config->standby_replicas == 0 ||
+        !stages_runs(s->config, STAGE_USERS))
+        return RC_OK;
     return standby_start(&s->standby, &o, e);
 }
 
 enum rc service_start(struct service *s, struct err *e)
 {
     TRY(start_standby(s, e));
-    for (uint32_t i = 0; i < s->workers; i++) {
+    for (uint32_t i = 0; i < s->seat_count; i++) {
         struct seat *at = &s->seats[i];
-        at->service = s;
-        at->index = i;
         if (pthread_create(&at->thread, NULL, seat_main, at) != 0)
             return ERR(e, RC_STOP, "run: no thread for worker %u", i);
         at->started = true;
@@ -475,7 +543,7 @@ int64_t service_drain_ms(const struct service *s)
 
 static bool all_ended(const struct service *s)
 {
-    for (uint32_t i = 0; i < s->workers; i++)
+    for (uint32_t i = 0; i < s->seat_count; i++)
         if (s->seats[i].started && !atomic_load(&s->seats[i].ended))
             return false;
     return true;
@@ -490,7 +558,7 @@ enum rc service_join(struct service *s, int64_t wait_ms, struct err *e)
         (void)nanosleep(&step, NULL);
     if (!all_ended(s))
         return ERR(e, RC_AGAIN, "run: workers have not ended yet");
-    for (uint32_t i = 0; i < s->workers; i++) {
+    for (uint32_t i = 0; i < s->seat_count; i++) {
         struct seat *at = &s->seats[i];
         if (!at->started) continue;
         (void)pthread_join(at->thread, NULL);
@@ -506,7 +574,7 @@ enum rc service_join(struct service *s, int64_t wait_ms, struct err *e)
 void service_close(struct service *s)
 {
     if (!s) return;
-    for (uint32_t i = 0; s->seats && i < s->workers; i++)
+    for (uint32_t i = 0; s->seats && i < s->seat_count; i++)
         assert(!s->seats[i].started);
     if (s->admin) admin_stop(s->admin); /* its actions use all the rest */
     standby_stop(s->standby);
@@ -519,6 +587,8 @@ void service_close(struct service *s)
     if (s->metrics) metrics_free(s->metrics);
     if (s->store) store_close(s->store);
     registry_close(s->registry);
+    registry_close(s->label_registry);
+    schema_free(s->label_reader);
     if (s->reader) schema_free(s->reader);
     free(s);
 }
@@ -533,7 +603,7 @@ const struct metrics *service_metrics(const struct service *s)
 uint64_t service_lag(const struct service *s)
 {
     double lag = 0;
-    for (uint32_t i = 0; i < s->workers; i++)
+    for (uint32_t i = 0; i < s->seat_count; i++)
         lag += atomic_load_explicit(
             &metrics_worker(s->metrics, i)->gauges[GAUGE_lag_events],
             memory_order_relaxed);
@@ -545,7 +615,7 @@ double service_latency_ms(struct service *s, double q)
     struct histogram now = {0}, since = {0};
     uint64_t ns;
 
-    for (uint32_t i = 0; i < s->workers; i++)
+    for (uint32_t i = 0; i < s->seat_count; i++)
         histogram_merge(
             &now, &metrics_worker(s->metrics, i)->times[TIME_event_latency]);
     for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++)

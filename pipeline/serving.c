@@ -16,6 +16,31 @@ struct warmed {
     uint8_t key[];
 };
 
+/* --- the stage --------------------------------------------------------- */
+
+static struct serving *self(struct stage *s)
+{
+    return (struct serving *)s;
+}
+
+static void users_apply(struct stage *s, struct state *st, struct batch *b)
+{
+    stage_users_apply(self(s)->stage, st, b);
+}
+
+static enum rc users_forward(struct stage *s, struct batch *b, struct err *e)
+{
+    return stage_users_forward(self(s)->stage, b, e);
+}
+
+static void users_decide(struct stage *s, struct batch *b)
+{
+    decide(&self(s)->policy, b);
+}
+
+static const struct stage_ops USERS = {
+    .apply = users_apply, .forward = users_forward, .decide = users_decide};
+
 /* --- new, free --------------------------------------------------------- */
 
 static enum rc take_scorer(struct serving *s, const struct serving_options *o,
@@ -45,6 +70,7 @@ static enum rc take_stage(struct serving *s, const struct serving_options *o,
         .events_max = o->config->batch_events_max,
         .lists = o->lists,
         .catalogue = o->catalogue,
+        .own_labels = o->config->labels_role,
     };
     return stage_users_new(&s->stage, &stage, e);
 }
@@ -56,6 +82,7 @@ enum rc serving_new(struct serving **out, const struct serving_options *o,
     enum rc rc;
     *out = NULL;
     if (!s) return ERR(e, RC_STOP, "model: no memory to serve with it");
+    s->base.ops = &USERS;
     s->config = o->config;
     s->model = o->model;
     policy_init(&s->policy, o->config);

@@ -13,9 +13,11 @@
 #include "decide.h"
 #include "feature_row.h"
 #include "handover.h"
+#include "stage.h"
 #include "stage_users.h"
 
 struct serving {
+    struct stage base; /* first: the users stage as the worker knows it */
     const struct config *config; /* lent */
     const struct model *model;   /* lent; NULL: score nothing */
     struct policy policy;

@@ -19,7 +19,11 @@ enum output {
     OUTPUT_FRAUD,
     OUTPUT_RECOMMENDATIONS,
     OUTPUT_DEAD_LETTERS,
-    OUTPUT_CHANGELOG, /* users' rows (changelog.h), not made of events */
+    OUTPUT_CHANGELOG, /* rows (changelog.h), not made of events */
+    /* What route and items pass on: */
+    OUTPUT_PASSED,
+    OUTPUT_ITEM_LABELS,
+    OUTPUT_USER_LABELS,
     OUTPUTS
 };
 

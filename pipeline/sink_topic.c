@@ -1,6 +1,7 @@
 #include "sink_topic.h"
 
 #include "producer.h"
+#include "stages.h"
 
 struct sink_topic {
     struct sink sink; /* first: the worker holds a pointer to it */
@@ -70,13 +71,11 @@ enum rc sink_topic_open(struct sink **out, const struct config *c,
         .config = c, .topic_count = OUTPUTS, .bulk = true};
     if (!k) return ERR(e, RC_STOP, "topics: no memory");
     k->sink.ops = &OPS;
-    k->topics[OUTPUT_FRAUD] = c->output_fraud_topic;
-    k->topics[OUTPUT_RECOMMENDATIONS] = c->output_recommendations_topic;
-    k->topics[OUTPUT_DEAD_LETTERS] = c->dead_letters_topic;
+    stages_outputs(c, STAGE_USERS, k->topics);
     k->topics[OUTPUT_CHANGELOG] = ""; /* a replay keeps its rows to itself */
     o.topics = k->topics;
     for (uint32_t i = 0; i < OUTPUTS; i++)
-        if (!k->topics[i][0]) k->sink.ignores |= 1u << i;
+        if (!k->topics[i] || !*k->topics[i]) k->sink.ignores |= 1u << i;
     if (producer_open(&k->producer, &o, e) != RC_OK) {
         topic_close(&k->sink);
         return e->rc;

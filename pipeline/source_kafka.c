@@ -674,7 +674,8 @@ static enum rc set_own(rd_kafka_conf_t *conf, const char *key,
 #define COOPERATIVE_SAFE 0x020a0000
 
 /* Unless librdkafka's own property says it. */
-static enum rc choose_assignment(rd_kafka_conf_t *conf, const struct config *c,
+static enum rc choose_assignment(const struct kafka_source *k,
+                                 rd_kafka_conf_t *conf, const struct config *c,
                                  struct err *e)
 {
     static const char KEY[] = "partition.assignment.strategy";
@@ -684,6 +685,14 @@ static enum rc choose_assignment(rd_kafka_conf_t *conf, const struct config *c,
                        (c->group_assignment == ASSIGNMENT_AUTO && safe);
 
     if (own) cooperative = strstr(own, "cooperative") != NULL;
+    if (k->topic_count > 1 && cooperative) {
+        if (own || c->group_assignment == ASSIGNMENT_COOPERATIVE)
+            return ERR(e, RC_STOP,
+                       "kafka: a stage with labels needs both inputs of a "
+                       "partition in one worker, which cooperative assignment "
+                       "does not promise; set group.assignment = eager");
+        cooperative = false;
+    }
     if (cooperative && !safe)
         LOG(WARN, "ASSIGNMENT",
             "cooperative assignment is asked for; librdkafka %s has faults "
@@ -713,7 +722,7 @@ static enum rc open_client(struct kafka_source *k, const struct config *c,
         !kafka_property(c, KAFKA_CONSUMER, "client.id"))
         rc = set_own(conf, "client.id", k->client, e);
     if (rc == RC_OK) rc = set_own(conf, "auto.offset.reset", "error", e);
-    if (rc == RC_OK && !k->range) rc = choose_assignment(conf, c, e);
+    if (rc == RC_OK && !k->range) rc = choose_assignment(k, conf, c, e);
     if (rc == RC_OK && k->range)
         rc = set_own(conf, "enable.partition.eof", "true", e);
     if (rc != RC_OK) {

@@ -4,6 +4,7 @@
 
 #include "lists.h"
 #include "shapes.h"
+#include "train.h"
 
 struct stage_users {
     struct stage_users_options o;
@@ -225,12 +226,28 @@ static void apply_event(struct stage_users *s, struct state *st,
     /* A model without items has no list to give. */
     ev->recommend = (!s->o.model || model_info(s->o.model)->items > 0) &&
                     decide_list(s->o.policy, ev, &us->history.listed_ms);
-    state_touched(st, us, offset, ev->stream_ms);
+    state_touched(st, us, &ev->place);
+    if (s->o.own_labels && ev->label != LABEL_UNKNOWN)
+        state_label(st, us, ev, offset);
     if (!s->o.model || ev->fold) return;
     o->scored = true;
     gather_request(s, b, i);
     if (ev->recommend && s->lists)
         lists_gather(s->lists, &us->history, b, i, s->request_count - 1);
+}
+
+/* The row of event or label i, a new one where it has expired. */
+static struct user_state *living_row(struct stage_users *s, struct state *st,
+                                     struct batch *b, uint32_t i)
+{
+    struct user_state *us = b->users[i];
+    if (!admit_expired(s->o.admit, us->history.newest_time_ms,
+                       b->events[i].place.stream_ms))
+        return us;
+    b->outcomes[i].expired = !b->events[i].is_label;
+    us = state_begin_anew(st, us);
+    replace_user(b, i, us);
+    return us;
 }
 
 static void admit_event(struct stage_users *s, struct state *st,
@@ -242,12 +259,7 @@ static void admit_event(struct stage_users *s, struct state *st,
     int64_t offset = b->records[i].offset;
     uint32_t after = 0;
 
-    if (offset > us->history.applied_offset &&
-        admit_expired(s->o.admit, us->history.newest_time_ms, ev->stream_ms)) {
-        o->expired = true;
-        us = state_begin_anew(st, us);
-        replace_user(b, i, us);
-    }
+    if (offset > us->history.applied_offset) us = living_row(s, st, b, i);
     switch (admit_judge(s->o.admit, s->o.history, &us->history, offset,
                         &ev->past, &after)) {
     case VERDICT_APPLY:
@@ -273,11 +285,12 @@ void stage_users_apply(struct stage_users *s, struct state *st, struct batch *b)
     if (s->lists) lists_begin(s->lists);
     for (uint32_t i = 0; i < b->count; i++) {
         const struct event *ev = &b->events[i];
+        b->outcomes[i].label_offset = ev->place.labels - 1;
         if (ev->bad != BAD_NONE) continue;
-        if (ev->forget)
-            replace_user(b, i,
-                         state_forget(st, b->users[i], b->records[i].offset,
-                                      ev->stream_ms));
+        if (ev->is_label)
+            state_label(st, living_row(s, st, b, i), ev, b->records[i].offset);
+        else if (ev->forget)
+            replace_user(b, i, state_forget(st, b->users[i], &ev->place));
         else
             admit_event(s, st, b, i);
     }

@@ -27,7 +27,8 @@ struct stage_users_options {
     const struct model *model;   /* NULL: rows only, no scores */
     struct catalogue *catalogue; /* lent; NULL: none */
     uint32_t events_max;
-    bool lists; /* somebody wants recommendations */
+    bool lists;      /* somebody wants recommendations */
+    bool own_labels; /* labels.role */
 };
 
 struct stage_users;

@@ -1,5 +1,6 @@
 #include "stages.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static const char *const NAMES[STAGES] = {
@@ -40,6 +41,21 @@ bool stages_runs(const struct config *c, enum stage_id stage)
            (c->stages_run.count == 0 || names(&c->stages_run, stage));
 }
 
+const char *stages_group(const struct config *c, enum stage_id stage,
+                         char out[STAGES_GROUP_BYTES])
+{
+    (void)snprintf(out, STAGES_GROUP_BYTES, "%s%s%s", c->group_id,
+                   stage == STAGE_USERS ? "" : "-",
+                   stage == STAGE_USERS ? "" : NAMES[stage]);
+    return out;
+}
+
+const char *stages_changelog(const struct config *c, enum stage_id stage)
+{
+    if (stage == STAGE_USERS) return c->changelog_topic;
+    return stage == STAGE_ITEMS ? c->changelog_items_topic : "";
+}
+
 static const char *events_topic(const struct config *c, enum stage_id stage)
 {
     bool behind_route = stages_has(c, STAGE_ROUTE);
@@ -70,6 +86,27 @@ const char *stages_topic(const struct config *c, enum stage_id stage,
     }
 }
 
+void stages_outputs(const struct config *c, enum stage_id stage,
+                    const char *topics[OUTPUTS])
+{
+    bool to_items = stage == STAGE_ROUTE && stages_has(c, STAGE_ITEMS);
+    topics[OUTPUT_DEAD_LETTERS] = c->dead_letters_topic;
+    topics[OUTPUT_CHANGELOG] = stages_changelog(c, stage);
+    switch (stage) {
+    case STAGE_USERS:
+        topics[OUTPUT_FRAUD] = c->output_fraud_topic;
+        topics[OUTPUT_RECOMMENDATIONS] = c->output_recommendations_topic;
+        break;
+    case STAGE_ROUTE:
+        topics[OUTPUT_ITEM_LABELS] = c->labels_items_topic;
+        topics[OUTPUT_USER_LABELS] = c->labels_users_topic;
+        topics[OUTPUT_PASSED] = to_items ? c->items_topic : c->enriched_topic;
+        break;
+    default:
+        topics[OUTPUT_PASSED] = c->enriched_topic;
+    }
+}
+
 bool stages_user_labels(const struct config *c)
 {
     return *c->labels_users_topic || c->labels_role;
@@ -86,7 +123,7 @@ bool stages_item_labels(const struct config *c)
 static enum rc check_names(const struct text_list *list, const char *key,
                            struct err *e)
 {
-    uint32_t last = 0;
+    enum stage_id last = STAGES;
     for (uint32_t i = 0; i < list->count; i++) {
         enum stage_id stage = stage_of(list->at[i]);
         if (stage == STAGES)
@@ -94,11 +131,12 @@ static enum rc check_names(const struct text_list *list, const char *key,
                        "%s: there is no stage '%s'; there are route, items, "
                        "users",
                        key, list->at[i]);
-        if (i > 0 && stage <= last)
-            return ERR(e, RC_STOP,
-                       "%s: '%s' comes before '%s'; the order is route, items, "
-                       "users, each once",
-                       key, list->at[i], list->at[i - 1]);
+        if (stage >= last)
+            return ERR(
+                e, RC_STOP,
+                "%s: '%s' stands before '%s'; the order is route, items, "
+                "users, each once",
+                key, list->at[i - 1], list->at[i]);
         last = stage;
     }
     return RC_OK;

@@ -13,8 +13,10 @@
 #define MILLRACE_STAGES_H
 
 #include "config.h"
+#include "sink.h"
 
-enum stage_id { STAGE_ROUTE, STAGE_ITEMS, STAGE_USERS, STAGES };
+/* From the last to the first. */
+enum stage_id { STAGE_USERS, STAGE_ITEMS, STAGE_ROUTE, STAGES };
 
 /* Inputs of a stage: what record.input says. */
 enum stage_input { INPUT_EVENTS, INPUT_LABELS, STAGE_INPUTS };
@@ -30,9 +32,20 @@ enum rc stages_check_live(const struct config *c, struct err *e) MUST_USE;
 /* An event goes through this stage; and this process runs it. */
 bool stages_has(const struct config *c, enum stage_id stage);
 bool stages_runs(const struct config *c, enum stage_id stage);
+/* Its consumer group, which also begins the names of its clients: group.id
+ * for users, group.id-items, group.id-route. */
+enum { STAGES_GROUP_BYTES = 512 };
+const char *stages_group(const struct config *c, enum stage_id stage,
+                         char out[STAGES_GROUP_BYTES]);
+/* Where copies of its rows go; "": nowhere. */
+const char *stages_changelog(const struct config *c, enum stage_id stage);
 /* The topic of one of its inputs; "": it has none. */
 const char *stages_topic(const struct config *c, enum stage_id stage,
                          enum stage_input input);
+
+/* Where its outputs go. */
+void stages_outputs(const struct config *c, enum stage_id stage,
+                    const char *topics[OUTPUTS]);
 
 /* Do rows of users, or of items, take labels? */
 bool stages_user_labels(const struct config *c);

@@ -291,12 +291,16 @@ static void wait_ms(struct standby *s, uint32_t ms)
 static enum rc open_clients(struct standby *s, struct err *e)
 {
     const struct config *c = s->o.config;
+    const struct restore_options looker = {.config = c,
+                                           .changelog = c->changelog_topic,
+                                           .topic = c->input_topic,
+                                           .key_bytes_max = c->user_bytes_max};
     rd_kafka_conf_t *conf;
     if (!s->admin) {
         TRY(kafka_conf_new(&conf, c, KAFKA_ADMIN, NULL, NULL, e));
         TRY(kafka_client_new(&s->admin, conf, KAFKA_ADMIN, e));
     }
-    if (!s->looker) TRY(restore_new(&s->looker, c, NULL, e));
+    if (!s->looker) TRY(restore_new(&s->looker, &looker, e));
     if (s->reader) return RC_OK;
     TRY(log_reader_open(&s->reader, c, c->changelog_topic, false, e));
     s->partitions = s->group.partitions = log_reader_partitions(s->reader);

@@ -19,6 +19,7 @@
 #include "hash.h"
 #include "shapes.h"
 #include "state_inside.h"
+#include "train.h"
 
 enum { TABLE_SIZE_FIRST = 1 << 12, ROW_BYTES_LEAST = 512 };
 
@@ -313,6 +314,27 @@ static struct user_state *find_or_begin(struct state *st, struct partition *p,
     return us;
 }
 
+/* No row is ahead of what the store says of all. */
+static enum rc check_applied(const struct user_state *us, struct err *e)
+{
+    const struct family_meta *m = &us->partition->store->meta;
+    int64_t label = windows_label_offset(us->windows);
+    if (us->history.applied_offset >= m->applied)
+        return ERR(e, RC_SKIP,
+                   "state of partition %d, the user with hash %016llx: holds "
+                   "offset %lld, the store says that it ends before %lld",
+                   us->partition->id, (unsigned long long)us->hash,
+                   (long long)us->history.applied_offset,
+                   (long long)m->applied);
+    if (us->partition->labels.open && label >= m->label_applied)
+        return ERR(e, RC_SKIP,
+                   "state of partition %d, the user with hash %016llx: holds "
+                   "label %lld, the store says that they end before %lld",
+                   us->partition->id, (unsigned long long)us->hash,
+                   (long long)label, (long long)m->label_applied);
+    return RC_OK;
+}
+
 /* RC_SKIP: the row is damaged. Users have no names here: texts are logged. */
 static enum rc load_row(struct state *st, struct user_state *us,
                         struct slice bytes, struct err *e)
@@ -324,14 +346,7 @@ static enum rc load_row(struct state *st, struct user_state *us,
         return err_context(e,
                            "state of partition %d, the user with hash %016llx",
                            us->partition->id, (unsigned long long)us->hash);
-    if (us->history.applied_offset >= us->partition->store->meta.applied)
-        return ERR(e, RC_SKIP,
-                   "state of partition %d, the user with hash %016llx: holds "
-                   "offset %lld, the store says that it ends before %lld",
-                   us->partition->id, (unsigned long long)us->hash,
-                   (long long)us->history.applied_offset,
-                   (long long)us->partition->store->meta.applied);
-    return RC_OK;
+    return check_applied(us, e);
 }
 
 /* Without it the next owner of the partition begins anew; this one ends. */
@@ -425,35 +440,41 @@ enum rc state_peek(struct state *st, struct partition *p, struct slice user,
     begin_batch(st);
     us = find_or_begin(st, p, user);
     TRY(load_all(st, e));
-    if (us->history.events_total > 0) *out = us;
+    if (!state_is_empty(us)) *out = us;
     return RC_OK;
+}
+
+bool state_is_empty(const struct user_state *us)
+{
+    return us->history.events_total == 0 &&
+           windows_label_offset(us->windows) < 0;
 }
 
 /* From the clean list to the end of its partition's dirty ones. */
 static void become_dirty(struct state *st, struct user_state *us,
-                         int64_t offset, int64_t stream_ms)
+                         const struct log_place *place)
 {
     struct partition_store *ps = us->partition->store;
     list_remove(&st->clean_oldest, &st->clean_newest, us);
     us->dirty = true;
-    us->dirty_since = offset;
-    us->dirty_stream_ms = stream_ms;
+    us->dirty_since = *place;
     us->dirty_at_ms = st->now_ms;
     us->bytes = row_bytes(st, us);
-    assert(!ps->dirty_newest || ps->dirty_newest->dirty_since <= offset);
+    assert(!ps->dirty_newest ||
+           (ps->dirty_newest->dirty_since.offset <= place->offset &&
+            ps->dirty_newest->dirty_since.labels <= place->labels));
     list_append(&ps->dirty_oldest, &ps->dirty_newest, us);
     ps->dirty_rows++;
     st->dirty_rows++;
     st->dirty_bytes += us->bytes;
 }
 
-void state_touched(struct state *st, struct user_state *us, int64_t offset,
-                   int64_t stream_ms)
+void state_touched(struct state *st, struct user_state *us,
+                   const struct log_place *place)
 {
     size_t bytes;
-    assert(us->history.applied_offset == offset);
     if (!us->dirty) {
-        become_dirty(st, us, offset, stream_ms);
+        become_dirty(st, us, place);
         return;
     }
     bytes = row_bytes(st, us);
@@ -461,15 +482,27 @@ void state_touched(struct state *st, struct user_state *us, int64_t offset,
     us->bytes = bytes;
 }
 
+void state_label(struct state *st, struct user_state *us,
+                 const struct event *ev, int64_t offset)
+{
+    const struct window_label l = {.event_id = ev->past.event_id,
+                                   .time_ms = ev->time_ms,
+                                   .known_ms = ev->labelled_at_ms,
+                                   .fraud = ev->label == LABEL_FRAUD};
+    if (windows_label(&st->options.windows, us->windows, offset, &l))
+        state_touched(st, us, &ev->place);
+}
+
 bool state_remove_row(struct state *st, struct partition *p, struct slice user)
 {
+    const struct log_place now = state_now(p);
     uint64_t hash = hash64(user);
     struct user_state *us = table_find(st, p, hash, user);
     if (us && us->dirty) return false;
     if (us) state_drop_row(st, us);
     us = row_new(st, p, hash, user);
     list_append(&st->clean_oldest, &st->clean_newest, us);
-    become_dirty(st, us, p->next, p->stream_ms);
+    become_dirty(st, us, &now);
     return true;
 }
 
@@ -496,7 +529,6 @@ struct user_state *state_begin_anew(struct state *st, struct user_state *us)
     fresh->dirty = us->dirty;
     fresh->dirty_since = us->dirty_since;
     fresh->dirty_at_ms = us->dirty_at_ms;
-    fresh->dirty_stream_ms = us->dirty_stream_ms;
     fresh->bytes = us->bytes;
     fresh->forgotten = us->forgotten;
     if (us->dirty)
@@ -509,14 +541,14 @@ struct user_state *state_begin_anew(struct state *st, struct user_state *us)
 }
 
 struct user_state *state_forget(struct state *st, struct user_state *us,
-                                int64_t offset, int64_t stream_ms)
+                                const struct log_place *place)
 {
-    bool empty = us->history.events_total == 0 && !us->dirty;
-    if (empty || offset <= us->history.applied_offset) return us;
+    bool empty = state_is_empty(us) && !us->dirty;
+    if (empty || place->offset <= us->history.applied_offset) return us;
     us = state_begin_anew(st, us);
     us->forgotten = true;
-    us->history.applied_offset = offset;
-    state_touched(st, us, offset, stream_ms);
+    us->history.applied_offset = place->offset;
+    state_touched(st, us, place);
     return us;
 }
 

@@ -41,16 +41,23 @@ struct user_state {
                       begun anew, it is another row */
     /* The rest belongs to state.c. */
     bool dirty, loading;
-    bool forgotten;          /* what the store has of it is to be erased */
-    int64_t dirty_since;     /* oldest offset not in the store */
-    int64_t dirty_stream_ms; /* the partition's stream_ms there */
-    int64_t dirty_at_ms;     /* by the wall clock: when to write it */
-    size_t bytes;            /* of memory, when last touched */
-    uint64_t used_batch;     /* the last batch that recalled it */
+    bool forgotten;               /* what the store has of it is to be erased */
+    struct log_place dirty_since; /* the store has it as of there */
+    int64_t dirty_at_ms;          /* by the wall clock: when to write it */
+    size_t bytes;                 /* of memory, when last touched */
+    uint64_t used_batch;          /* the last batch that recalled it */
     struct user_state *hash_next;
     struct user_state *older, *newer; /* clean: by use. Dirty: by dirty_since
                                          within the partition */
     uint8_t key[];
+};
+
+/* Where the labels of a partition stand, the input beside its events. */
+struct label_stand {
+    bool open; /* there is such an input */
+    bool held; /* the label at next waits for its schema; the worker's */
+    int64_t next, committed, checkpoint; /* as of events */
+    int64_t first; /* where they are folded from without a store */
 };
 
 /* One owned partition: where its log, its commits and its store stand.
@@ -71,7 +78,10 @@ struct partition {
     int64_t committed_stream_ms; /* the same before committed, once all up to
                                     there has gone through */
     uint32_t partitions;         /* of the topic */
+    struct label_stand labels;
     bool held;      /* the record at next waits for its schema; the worker's */
+    bool behind;    /* the event at next waits for labels that it knew when it
+                       was committed; the worker's */
     bool leaving;   /* the worker's: with the next commit all of it is to be
                        stored */
     bool sending;   /* rows of it go to the changelog with this commit */
@@ -99,6 +109,9 @@ struct state_options {
     const struct admit *admit;   /* lent; NULL: no row expires */
     const struct snapshot *base; /* lent; where rows come from that are not
                                     in memory, without a store. NULL: none */
+    bool keeps_none;             /* there are no rows: nothing is folded */
+    bool from_start; /* a rewind goes back to where the log began: it has an
+                        order of its own, and no place in between */
     /* With a changelog, rows are stored once they are in it (changelog.h). */
     bool changelog;
     uint32_t row_bytes_max; /* larger ones are kept out of it */
@@ -138,6 +151,12 @@ struct partition_log {
 enum rc state_open_partition(struct state *st, uint32_t input, int32_t id,
                              const struct partition_log *log,
                              struct partition **out, struct err *e) MUST_USE;
+/* The labels of an open partition come too; log is that of their topic. */
+enum rc state_open_labels(const struct state *st, struct partition *p,
+                          const struct partition_log *log,
+                          struct err *e) MUST_USE;
+/* Some input of it is below its committed offset. */
+bool state_folds(const struct partition *p);
 /* keep: write what is committed and let go (revoked; next == committed, or
  * still folding below it); else discard what is not in the store (lost). */
 enum rc state_close_partition(struct state *st, struct partition *p, bool keep,
@@ -159,18 +178,22 @@ enum rc state_peek(struct state *st, struct partition *p, struct slice user,
 /* A record has come by: sets what its event is to know of its partition, and
  * moves next and stream_ms on. */
 void state_pass(struct partition *p, const struct record *r, struct event *ev);
-/* The worker applied an event to this row. */
-void state_touched(struct state *st, struct user_state *us, int64_t offset,
-                   int64_t stream_ms);
+/* The worker applied an event or a label to this row, whose place it is. */
+void state_touched(struct state *st, struct user_state *us,
+                   const struct log_place *place);
+/* Applies the label that ev is, or brings along, as number offset. Nothing
+ * happens where the row has it. */
+void state_label(struct state *st, struct user_state *us,
+                 const struct event *ev, int64_t offset);
 /* As if its user had never been seen: an empty row in its place, which later
  * events of the batch must use, and to which one is applied next. */
 struct user_state *state_begin_anew(struct state *st,
                                     struct user_state *us) MUST_USE;
-/* The log says at offset that this user is to be forgotten: an empty row in
+/* The log says at this place that this user is to be forgotten: an empty row in
  * its place, which later events of the batch must use. The row itself where
  * there is nothing to forget, or the row holds that offset already (I3). */
 struct user_state *state_forget(struct state *st, struct user_state *us,
-                                int64_t offset, int64_t stream_ms) MUST_USE;
+                                const struct log_place *place) MUST_USE;
 
 /* Chooses the rows that the next checkpoint stores, as of the commit that is
  * about to be made; sets sending. all: every dirty one. */

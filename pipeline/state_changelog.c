@@ -22,6 +22,11 @@ enum {
     ROWS_PER_EVENT = 4,    /* restored in the time in which one is folded */
 };
 
+static struct log_place place_of(const struct family_meta *m)
+{
+    return (struct log_place){m->checkpoint, m->stream_ms, m->label_checkpoint};
+}
+
 /* --- on assignment ----------------------------------------------------- */
 
 /* Where the changelog is further on, and reading it is less work than folding
@@ -53,6 +58,8 @@ enum rc state_place_copy(struct state *st, struct partition *p,
                                   .stream_ms = INT64_MIN};
     m->released_ms = 0;
     if (m->applied < p->committed) m->applied = p->committed;
+    if (m->label_applied < p->labels.committed)
+        m->label_applied = p->labels.committed;
     state_begin(st, p, log);
     ps->recorded = true;
     ps->held.offset = -1;
@@ -81,10 +88,8 @@ enum rc state_place_sent(struct state *st, struct partition *p,
 {
     struct partition_store *ps = p->store;
     ps->held.offset = -1;
-    ps->marked = (struct log_place){-1, INT64_MIN};
-    if (log->marker)
-        ps->marked =
-            (struct log_place){log->marker->checkpoint, log->marker->stream_ms};
+    ps->marked = (struct log_place){-1, INT64_MIN, 0};
+    if (log->marker) ps->marked = place_of(log->marker);
     if (!st->options.changelog || !found) return RC_OK;
     /* Rows copied from elsewhere may be newer than their marker. */
     if (ps->meta.changelog_next >= 0 && ps->meta.applied < p->committed)
@@ -112,8 +117,10 @@ void state_restored(struct partition *p)
     struct partition_store *ps = p->store;
     ps->meta = ps->copy.meta;
     if (ps->meta.applied < p->committed) ps->meta.applied = p->committed;
+    if (ps->meta.label_applied < p->labels.committed)
+        ps->meta.label_applied = p->labels.committed;
     changelog_copy_fini(&ps->copy);
-    ps->marked = (struct log_place){ps->meta.checkpoint, ps->meta.stream_ms};
+    ps->marked = place_of(&ps->meta);
     state_stand(p);
     p->restoring = false;
 }
@@ -123,8 +130,7 @@ void state_restored(struct partition *p)
 bool state_sends(const struct state *st, const struct partition *p, bool whole)
 {
     const struct partition_store *ps = p->store;
-    if (!st->options.changelog || p->restoring || p->next < p->committed)
-        return false;
+    if (!st->options.changelog || p->restoring || state_folds(p)) return false;
     if (ps->chosen > 0 || ps->after) return true;
     return whole && state_stands(p, 0).checkpoint > ps->marked.offset;
 }
@@ -174,7 +180,7 @@ static enum rc send_stored(void *user, struct slice key, struct slice row,
      * newest marker claims. */
     return send_row(x, key, row,
                     ps->marked.offset > 0 ? ps->marked
-                                          : (struct log_place){0, INT64_MIN},
+                                          : (struct log_place){0, INT64_MIN, 0},
                     e);
 }
 
@@ -200,8 +206,9 @@ static enum rc send_marker(const struct sending *x, struct err *e)
     if (ps->held.offset >= 0 && m.checkpoint > ps->held.offset) {
         m.checkpoint = ps->held.offset;
         m.stream_ms = ps->held.stream_ms;
+        m.label_checkpoint = ps->held.labels;
     }
-    ps->marking = (struct log_place){m.checkpoint, m.stream_ms};
+    ps->marking = place_of(&m);
     return x->emit(x->user, x->p->id, changelog_marker_key(),
                    slice_of(bytes, family_meta_encode(&m, bytes)), e);
 }
@@ -216,8 +223,7 @@ static enum rc send_partition(struct sending *x, struct err *e)
     for (uint64_t i = 0; i < ps->chosen; i++, us = us->newer) {
         struct slice row;
         TRY(state_encode(x->st, us, &row, e));
-        TRY(send_row(x, slice_of(us->key, us->key_len), row,
-                     (struct log_place){us->dirty_since, us->dirty_stream_ms},
+        TRY(send_row(x, slice_of(us->key, us->key_len), row, us->dirty_since,
                      e));
     }
     return ps->after && !ps->complete ? RC_OK : send_marker(x, e);

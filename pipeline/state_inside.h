@@ -13,11 +13,6 @@ enum {
     SLICES_PER_AGE = 16,         /* with a changelog, of state.checkpoint.age */
 };
 
-/* An offset, and the partition's stream_ms there. */
-struct log_place {
-    int64_t offset, stream_ms;
-};
-
 /* What lies behind a struct partition. */
 struct partition_store {
     struct family *family;   /* NULL: no store */
@@ -81,6 +76,10 @@ struct state {
 };
 
 int64_t state_clock_ms(void);
+/* Nothing was ever applied to it: it has no stored row. */
+bool state_is_empty(const struct user_state *us);
+/* Where the partition stands now. */
+struct log_place state_now(const struct partition *p);
 
 /* Takes the row out of memory; neither list holds it any more after. */
 void state_drop_row(struct state *st, struct user_state *us);

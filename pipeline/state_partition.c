@@ -118,6 +118,15 @@ static enum rc check_committed(const char *name,
     return RC_OK;
 }
 
+static void stand_labels(struct partition *p)
+{
+    const struct family_meta *m = &p->store->meta;
+    p->labels.next = p->labels.first;
+    if (m->label_checkpoint > p->labels.next)
+        p->labels.next = m->label_checkpoint;
+    p->labels.checkpoint = p->labels.next;
+}
+
 void state_stand(struct partition *p)
 {
     const struct family_meta *m = &p->store->meta;
@@ -125,6 +134,7 @@ void state_stand(struct partition *p)
     p->seen_offset = m->seen_offset;
     p->seen_hash = m->seen_hash;
     p->stream_ms = p->committed_stream_ms = m->stream_ms;
+    stand_labels(p);
 }
 
 void state_begin(const struct state *st, struct partition *p,
@@ -171,7 +181,8 @@ static void place_here(struct state *st, struct partition *p,
     struct partition_store *ps = p->store;
     struct family_meta *m = &ps->meta;
     if (!found) {
-        int64_t first = log->committed < 0 ? p->committed : log->log_start;
+        bool folds = log->committed >= 0 && !st->options.keeps_none;
+        int64_t first = folds ? log->log_start : p->committed;
         *m = (struct family_meta){.partitions = log->partitions,
                                   .checkpoint = first,
                                   .applied = first,
@@ -249,6 +260,50 @@ static enum rc take_base(const struct state *st, struct partition *p,
     return RC_OK;
 }
 
+/* As of events, only that labels without a record of theirs are all folded:
+ * a store from before they came knows none. */
+enum rc state_open_labels(const struct state *st, struct partition *p,
+                          const struct partition_log *log, struct err *e)
+{
+    const struct family_meta *m = &p->store->meta;
+    char name[32];
+    (void)snprintf(name, sizeof name, "labels of partition %d", p->id);
+    TRY(check_committed(name, log, e));
+    p->labels = (struct label_stand){
+        .open = true, .committed = log->committed, .first = log->log_start};
+    if (log->committed < 0) {
+        p->labels.committed =
+            log->begin > log->log_start ? log->begin : log->log_start;
+        if (m->label_applied == 0) p->labels.first = p->labels.committed;
+    }
+    if (st->options.keeps_none) p->labels.first = p->labels.committed;
+    if (!p->restoring && m->label_applied > p->labels.committed)
+        return ERR(e, RC_STOP,
+                   "state of partition %d: holds labels up to %lld, the group "
+                   "has committed only up to %lld: the store leads the "
+                   "log; " RESET_ADVICE,
+                   p->id, (long long)m->label_applied,
+                   (long long)p->labels.committed);
+    if (m->label_applied > 0 && m->label_checkpoint < log->log_start)
+        return ERR(
+            e, RC_STOP,
+            "state of partition %d: needs labels from offset %lld, "
+            "their log starts at %lld: retention was faster; " RESET_ADVICE,
+            p->id, (long long)m->label_checkpoint, (long long)log->log_start);
+    stand_labels(p);
+    return RC_OK;
+}
+
+bool state_folds(const struct partition *p)
+{
+    return p->next < p->committed || p->labels.next < p->labels.committed;
+}
+
+struct log_place state_now(const struct partition *p)
+{
+    return (struct log_place){p->next, p->stream_ms, p->labels.next};
+}
+
 static void partition_add(struct state *st, struct partition *p)
 {
     if (st->partition_count == st->partition_max) {
@@ -309,13 +364,25 @@ uint32_t state_partitions(const struct state *st, struct partition **out,
     return st->partition_count;
 }
 
+static void pass_label(struct partition *p, const struct record *r,
+                       struct event *ev)
+{
+    ev->fold = r->offset < p->labels.committed; /* I3 */
+    ev->place = (struct log_place){p->next, p->stream_ms, r->offset};
+    if (r->offset >= p->labels.next) p->labels.next = r->offset + 1;
+}
+
 void state_pass(struct partition *p, const struct record *r, struct event *ev)
 {
+    if (ev->is_label) {
+        pass_label(p, r, ev);
+        return;
+    }
     ev->fold = r->offset < p->committed; /* I3 */
     if (ev->bad == BAD_NONE && !ev->forget &&
         !(ev->past.flags & PAST_NO_TIME) && ev->time_ms > p->stream_ms)
         p->stream_ms = ev->time_ms;
-    ev->stream_ms = p->stream_ms;
+    ev->place = (struct log_place){r->offset, p->stream_ms, p->labels.next};
     if (r->offset >= p->next) {
         p->next = r->offset + 1;
         p->seen_offset = r->offset;
@@ -334,7 +401,7 @@ enum rc state_encode(struct state *st, const struct user_state *us,
     struct slice user = slice_of(us->key, us->key_len);
     size_t size = user_row_encoded_size(hs, ws, &us->history, us->windows);
     *out = slice_of(NULL, 0);
-    if (us->history.events_total == 0) return RC_OK; /* and so has no row */
+    if (state_is_empty(us)) return RC_OK; /* and so has no row */
     if (size > st->row_bytes_max) {
         free(st->row_bytes);
         st->row_bytes_max = 2 * size;
@@ -366,11 +433,16 @@ struct family_meta state_stands(const struct partition *p, uint64_t count)
 {
     struct family_meta meta = p->store->meta;
     const struct user_state *us = p->store->dirty_oldest;
+    struct log_place at;
     for (; count > 0; count--)
         us = us->newer;
-    meta.checkpoint = us ? us->dirty_since : p->next;
-    meta.stream_ms = us ? us->dirty_stream_ms : p->stream_ms;
+    at = us ? us->dirty_since : state_now(p);
+    meta.checkpoint = at.offset;
+    meta.stream_ms = at.stream_ms;
+    meta.label_checkpoint = at.labels;
     if (meta.applied < p->next) meta.applied = p->next;
+    if (meta.label_applied < p->labels.next)
+        meta.label_applied = p->labels.next;
     meta.seen_offset = p->seen_offset;
     meta.seen_hash = p->seen_hash;
     return meta;
@@ -385,6 +457,7 @@ static enum rc write_oldest(struct state *st, struct partition *p,
     struct family_meta meta = state_stands(p, count);
     struct user_state *us = ps->dirty_oldest;
     assert(p->next <= p->committed); /* I2 */
+    assert(p->labels.next <= p->labels.committed);
     for (uint64_t i = 0; i < count; i++, us = us->newer)
         TRY(write_row(st, us, e));
     TRY(state_note_sent(st, p, count, &meta, e));
@@ -392,6 +465,7 @@ static enum rc write_oldest(struct state *st, struct partition *p,
     ps->meta = meta;
     ps->recorded = true;
     p->checkpoint = meta.checkpoint;
+    p->labels.checkpoint = meta.label_checkpoint;
     for (uint64_t i = 0; i < count; i++)
         state_row_written(st, ps->dirty_oldest);
     st->rows_written_total += count;
@@ -403,8 +477,9 @@ static enum rc write_oldest(struct state *st, struct partition *p,
 static enum rc write_some(struct state *st, struct partition *p, uint64_t count,
                           struct err *e)
 {
-    if (count == 0 && p->store->meta.checkpoint >= p->next &&
-        !p->store->complete)
+    const struct family_meta *m = &p->store->meta;
+    if (count == 0 && m->checkpoint >= p->next &&
+        m->label_checkpoint >= p->labels.next && !p->store->complete)
         return RC_OK;
     do {
         uint64_t step =
@@ -467,7 +542,7 @@ static uint64_t rows_to_write(const struct state *st, const struct partition *p,
 {
     if (p->restoring) return 0;
     /* What the changelog has of its rows is newer, until it has folded. */
-    if (st->options.changelog && p->next < p->committed)
+    if (st->options.changelog && state_folds(p))
         return state_full(st) ? p->store->dirty_rows : 0;
     return all || p->leaving ? p->store->dirty_rows : paced_rows(st, p);
 }
@@ -514,7 +589,7 @@ bool state_due(const struct state *st)
     for (uint32_t i = 0; st->store && i < st->partition_count; i++) {
         const struct partition *p = st->partitions[i];
         const struct user_state *us = p->store->dirty_oldest;
-        if (p->restoring || p->next < p->committed) continue;
+        if (p->restoring || state_folds(p)) continue;
         if (p->store->after) return true;
         if (us && !too_soon(st) &&
             us->dirty_at_ms + (int64_t)st->options.checkpoint_age_ms <=
@@ -528,14 +603,25 @@ void state_committed(struct state *st)
 {
     for (uint32_t i = 0; i < st->partition_count; i++) {
         struct partition *p = st->partitions[i];
+        if (state_folds(p)) continue;
         if (p->committed < p->next) {
             p->committed = p->next;
             p->committed_stream_ms = p->stream_ms;
         }
+        if (p->labels.committed < p->labels.next)
+            p->labels.committed = p->labels.next;
     }
 }
 
 /* --- after a failure, and letting go ----------------------------------- */
+
+static void rewind_to(struct partition *p, const struct log_place *place)
+{
+    if (place->labels < p->labels.next) p->labels.next = place->labels;
+    if (place->offset >= p->next) return;
+    p->next = place->offset;
+    p->stream_ms = place->stream_ms;
+}
 
 /* Dirty rows may hold more than the commit. All of them go, as after a crash,
  * and the log is read again from the oldest event that no row holds. */
@@ -546,15 +632,15 @@ static void rewind_partition(struct state *st, struct partition *p)
         p->next = p->committed;
         p->stream_ms = p->committed_stream_ms;
     }
-    if (ps->dirty_oldest && ps->dirty_oldest->dirty_since < p->next) {
-        p->next = ps->dirty_oldest->dirty_since;
-        p->stream_ms = ps->dirty_oldest->dirty_stream_ms;
-    }
+    if (p->labels.next > p->labels.committed)
+        p->labels.next = p->labels.committed;
+    if (ps->dirty_oldest) rewind_to(p, &ps->dirty_oldest->dirty_since);
     while (ps->dirty_oldest)
         state_drop_row(st, ps->dirty_oldest);
     ps->chosen = 0;
     ps->complete = false;
     p->sending = false;
+    if (st->options.from_start) state_stand(p);
 }
 
 void state_rewind(struct state *st)

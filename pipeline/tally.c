@@ -59,13 +59,16 @@ static void tally_place(struct worker_metrics *m, const char *topic,
                         const struct batch *b, uint32_t i)
 {
     const struct record *r = &b->records[i];
+    const struct user_state *us = b->users[i];
     uint32_t partitions = b->partitions[i]->partitions;
-    int32_t place = partition_of(b->events[i].user, partitions);
+    int32_t place;
+    if (!us) return;
+    place = partition_of(slice_of(us->key, us->key_len), partitions);
     if (place == r->partition) return;
     metrics_add(m, COUNT_events_misplaced, 1);
     LOG_RARE(WARN, "MISPLACED",
-             "topic=%s partition=%d offset=%lld: its user hashes to partition "
-             "%d of %u; key the topic by user, partitioned by murmur2",
+             "topic=%s partition=%d offset=%lld: its user (or item) hashes to "
+             "partition %d of %u; key the topic by it, partitioned by murmur2",
              topic, r->partition, (long long)r->offset, place, partitions);
 }
 
@@ -73,7 +76,7 @@ void tally_batch(struct worker_metrics *m, const char *topic,
                  const struct batch *b, bool finite)
 {
     uint64_t folded = 0, scored = 0, repeated = 0, lists = 0, flagged = 0,
-             late = 0, tiled = 0, forgotten = 0, cut = 0, bytes = 0;
+             late = 0, tiled = 0, forgotten = 0, labels = 0, cut = 0, bytes = 0;
     for (uint32_t i = 0; i < b->count; i++) {
         const struct event *ev = &b->events[i];
         const struct outcome *o = &b->outcomes[i];
@@ -83,13 +86,12 @@ void tally_batch(struct worker_metrics *m, const char *topic,
             tally_admission(m, o, ev->fold);
             continue;
         }
-        if (ev->forget) {
-            forgotten += !ev->fold;
-            continue;
-        }
+        labels += ev->is_label;
+        forgotten += ev->forget && !ev->fold;
+        if (ev->is_label || ev->forget) continue;
         folded += o->applied && ev->fold;
         scored += o->scored;
-        repeated += !o->applied && !o->repeated && !o->too_late;
+        repeated += b->users[i] && !o->applied && !o->repeated && !o->too_late;
         tally_admission(m, o, ev->fold);
         if (!ev->fold) tally_place(m, topic, b, i);
         lists += o->list_count > 0;
@@ -98,7 +100,8 @@ void tally_batch(struct worker_metrics *m, const char *topic,
         cut += ev->text_cut && !ev->fold;
         late += o->applied && (ev->past.flags & PAST_LATE);
     }
-    metrics_add(m, COUNT_events, b->count);
+    metrics_add(m, COUNT_events, b->count - labels);
+    metrics_add(m, COUNT_labels, labels);
     metrics_add(m, COUNT_bytes_in, bytes);
     metrics_add(m, COUNT_events_folded, folded);
     metrics_add(m, COUNT_events_scored, scored);
@@ -111,6 +114,15 @@ void tally_batch(struct worker_metrics *m, const char *topic,
     metrics_add(m, COUNT_outputs_recommendations, lists);
     metrics_add(m, COUNT_outputs_flagged, flagged);
     if (!finite) tally_latency(m, b);
+}
+
+void tally_reordered(struct worker_metrics *m, const struct batch *b)
+{
+    uint64_t reordered = 0;
+    for (uint32_t i = 0; i < b->count; i++)
+        reordered += b->outcomes[i].applied && !b->events[i].fold &&
+                     (b->events[i].past.flags & PAST_LATE);
+    metrics_add(m, COUNT_events_reordered, reordered);
 }
 
 static void tally_partitions(struct worker_metrics *m, const struct state *st)

@@ -12,6 +12,10 @@
 void tally_batch(struct worker_metrics *m, const char *topic,
                  const struct batch *b, bool finite);
 
+/* Of a batch behind an items stage: users' events that its topic has not in
+ * the order of time. */
+void tally_reordered(struct worker_metrics *m, const struct batch *b);
+
 /* Rows and contexts as they stand after a commit. */
 void tally_rows(struct worker_metrics *m, struct state *st,
                 struct scorer_stats contexts);

@@ -25,61 +25,18 @@
  *     the middle of gathering a batch, never while a step runs.
  * I8  Time is event time. The wall clock decides only when to commit and
  *     when to give up waiting. */
-#include "worker.h"
-
-#include <time.h>
+#include "worker_inside.h"
 
 #include "hash.h"
 #include "log.h"
-#include "outputs.h"
-#include "restore.h"
-#include "serving.h"
+#include "partition.h"
 #include "shapes.h"
 #include "tally.h"
 
 enum {
-    PARTITIONS_MAX = 4096,     /* of one worker */
-    TAKE_OVER_WAIT_MS = 30000, /* for another worker to let a partition go */
-    TAKE_OVER_PAUSE_MS = 10,
-    RESTORE_WAIT_MS = 5,          /* for rows, when there are no events */
     COMMIT_EXACTLY_ONCE_MS = 100, /* unless commit.interval is set */
     COMMIT_AT_LEAST_ONCE_MS = 1000,
 };
-
-struct worker {
-    struct worker_options o;
-    struct serving *serving; /* model and policy */
-    struct admit admit;      /* the rows'; no reload changes it */
-    struct state *state;
-    struct outputs *outputs;
-    struct restore *restore; /* NULL: there is no changelog */
-    struct batch batch;
-
-    struct partition *partitions[PARTITIONS_MAX]; /* owned */
-    struct source_position positions[PARTITIONS_MAX];
-    uint32_t partition_count;
-    bool folding;     /* some partition is below its committed offset */
-    uint32_t held;    /* partitions that wait for a schema */
-    uint32_t answers; /* as mapping_answers said before the batch */
-
-    uint64_t since_commit; /* records gone through since the last commit */
-    int64_t committed_at_ms;
-    uint32_t failures; /* rewinds since a commit went well */
-    uint64_t batch_from_ns, step_from_ns;
-};
-
-/* --- clocks ------------------------------------------------------------- */
-
-static int64_t now_ms(void)
-{
-    return (int64_t)(metrics_now_ns() / 1000000);
-}
-
-static void pause_ms(int64_t ms)
-{
-    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    (void)nanosleep(&t, NULL);
-}
 
 /* Runs a step of steps.def and notes its time; leaves the function if the
  * step did not go well. */
@@ -90,74 +47,7 @@ static void pause_ms(int64_t ms)
         if (step_rc_ != RC_OK) return step_rc_;                                \
     } while (0)
 
-/* --- partitions --------------------------------------------------------- */
-
-static bool folding(const struct partition *p)
-{
-    return p->next < p->committed;
-}
-
-static enum worker_phase phase(const struct worker *w)
-{
-    if (w->partition_count == 0) return PHASE_STARTING;
-    if (w->restore && restore_count(w->restore) > 0) return PHASE_RESTORING;
-    return w->folding ? PHASE_FOLDING : PHASE_SCORING;
-}
-
-static void look_at_partitions(struct worker *w)
-{
-    uint32_t count = state_partitions(w->state, w->partitions, PARTITIONS_MAX);
-    uint32_t below = 0, held = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        below += folding(w->partitions[i]);
-        held += w->partitions[i]->held;
-    }
-    w->partition_count = count;
-    w->folding = below > 0;
-    w->held = held;
-    metrics_phase(w->o.metrics, phase(w)); /* before somebody sees them */
-    metrics_gauge(w->o.metrics, GAUGE_partitions, count);
-    metrics_gauge(w->o.metrics, GAUGE_partitions_folding, below);
-    metrics_gauge(w->o.metrics, GAUGE_partitions_held, held);
-}
-
-/* Partitions that are read again without output, counted when that begins. */
-static void count_folds(struct worker *w)
-{
-    for (uint32_t i = 0; i < w->partition_count; i++)
-        if (folding(w->partitions[i]))
-            metrics_add(w->o.metrics, COUNT_folds, 1);
-}
-
-static uint32_t put_position(struct worker *w, uint32_t n,
-                             const struct partition *p)
-{
-    w->positions[n] = (struct source_position){
-        .input = p->input, .partition = p->id, .offset = p->next};
-    return n + 1;
-}
-
-static bool among(const struct partition *p, struct partition *const *list,
-                  uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++)
-        if (list[i] == p) return true;
-    return false;
-}
-
-/* Where every partition is read from next; last those of a list. */
-static uint32_t next_positions(struct worker *w, struct partition *const *last,
-                               uint32_t count)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < w->partition_count; i++) {
-        const struct partition *p = w->partitions[i];
-        if (!p->restoring && !among(p, last, count)) n = put_position(w, n, p);
-    }
-    for (uint32_t i = 0; i < count; i++)
-        n = put_position(w, n, last[i]);
-    return n;
-}
+/* --- commit ------------------------------------------------------------- */
 
 /* What a commit adds: nothing of a partition that is below its committed
  * offset, nothing of one that stands where it stood, unless its rows go with
@@ -167,13 +57,14 @@ static uint32_t commit_positions(struct worker *w)
     uint32_t n = 0;
     for (uint32_t i = 0; i < w->partition_count; i++) {
         const struct partition *p = w->partitions[i];
-        if (p->next < p->committed) continue;
-        if (p->next > p->committed || p->sending) n = put_position(w, n, p);
+        if (state_folds(p)) continue;
+        if (p->next > p->committed || p->sending)
+            n = worker_put_position(w, n, p, INPUT_EVENTS);
+        if (p->labels.open && p->labels.next > p->labels.committed)
+            n = worker_put_position(w, n, p, INPUT_LABELS);
     }
     return n;
 }
-
-/* --- commit ------------------------------------------------------------- */
 
 static bool commits_when_idle(const struct worker *w)
 {
@@ -239,7 +130,7 @@ static enum rc commit_with_rows(struct worker *w, uint32_t n, struct err *e)
 
 /* Outputs and the offsets of their inputs become final together (I1); what
  * is in memory is then as of a commit, and may be stored (I2). */
-static enum rc commit(struct worker *w, struct err *e)
+enum rc worker_commit(struct worker *w, struct err *e)
 {
     uint32_t n;
     state_choose(w->state, snapshot_due(w));
@@ -249,7 +140,9 @@ static enum rc commit(struct worker *w, struct err *e)
     w->since_commit = 0;
     w->failures = 0;
     w->committed_at_ms = now_ms();
-    tally_rows(w->o.metrics, w->state, serving_stats(w->serving));
+    tally_rows(w->o.metrics, w->state,
+               w->serving ? serving_stats(w->serving)
+                          : (struct scorer_stats){0});
     return RC_OK;
 }
 
@@ -262,222 +155,6 @@ static enum rc answer_snapshot(struct worker *w, struct err *e)
     rc = state_views(w->state, snapshot_call_add, w->o.snapshots, e);
     if (rc == RC_OK) snapshot_call_answer(w->o.snapshots, w->o.snapshot_index);
     return rc == RC_AGAIN ? RC_OK : rc;
-}
-
-/* --- assignment (I7): only between batches ------------------------------ */
-
-static enum rc hash_at(void *user, uint32_t input, int32_t partition,
-                       int64_t offset, uint64_t *hash, struct err *e)
-{
-    struct worker *w = user;
-    return source_hash_at(w->o.source, input, partition, offset, hash, e);
-}
-
-static enum rc look_at_changelog(struct worker *w,
-                                 const struct source_change *c,
-                                 int32_t partition, struct partition_log *log,
-                                 struct changelog_end *end, struct err *e)
-{
-    int64_t until = now_ms() + TAKE_OVER_WAIT_MS;
-    enum rc rc;
-    if (!w->restore) return RC_OK;
-    do /* half of a change cannot be taken back */
-        rc = restore_look(w->restore, partition, c->partitions, end, e);
-    while (rc == RC_AGAIN && now_ms() < until);
-    if (rc != RC_OK) return e->rc = RC_STOP;
-    log->changelog_start = end->start;
-    log->changelog_end = end->end;
-    log->marker = end->marked ? &end->marker : NULL;
-    return RC_OK;
-}
-
-static enum rc begin_restore(struct worker *w, struct partition *p,
-                             struct err *e)
-{
-    int64_t until = now_ms() + TAKE_OVER_WAIT_MS;
-    enum rc rc;
-    do
-        rc = restore_begin(w->restore, p, e);
-    while (rc == RC_AGAIN && now_ms() < until);
-    return rc == RC_OK ? RC_OK : (e->rc = RC_STOP);
-}
-
-/* Another worker of this process may not have let go yet. */
-static enum rc open_partition(struct worker *w, const struct source_change *c,
-                              struct source_position *at, struct err *e)
-{
-    struct partition_log log = {
-        .cluster_id = c->cluster_id,
-        .partitions = c->partitions,
-        .log_start = at->log_start,
-        .log_end = at->log_end,
-        .committed = at->committed,
-        .begin = at->offset,
-        .hash_at = hash_at,
-        .user = w,
-    };
-    int64_t until = now_ms() + TAKE_OVER_WAIT_MS;
-    struct partition *p = state_partition(w->state, at->input, at->partition);
-    struct changelog_end end;
-    enum rc rc = RC_OK;
-    if (!p) TRY(look_at_changelog(w, c, at->partition, &log, &end, e));
-    while (!p) {
-        rc = state_open_partition(w->state, at->input, at->partition, &log, &p,
-                                  e);
-        if (rc != RC_AGAIN || now_ms() >= until) break;
-        pause_ms(TAKE_OVER_PAUSE_MS);
-    }
-    if (!p) return rc == RC_AGAIN ? RC_STOP : rc;
-    if (p->restoring) return begin_restore(w, p, e);
-    metrics_add(w->o.metrics, COUNT_folds, folding(p));
-    return RC_OK;
-}
-
-/* Those that can be read: others wait for their rows. */
-static enum rc read_partitions(struct worker *w, const struct source_change *c,
-                               struct err *e)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < c->count; i++) {
-        const struct partition *p = state_partition(
-            w->state, c->positions[i].input, c->positions[i].partition);
-        if (!p->restoring) n = put_position(w, n, p);
-    }
-    return source_assign(w->o.source, w->positions, n, e);
-}
-
-static enum rc take_over(struct worker *w, struct source_change *c,
-                         struct err *e)
-{
-    if (w->partition_count + c->count > PARTITIONS_MAX)
-        return ERR(e, RC_STOP,
-                   "worker: %u partitions, one worker takes at most %d; raise "
-                   "`workers` or add hosts",
-                   w->partition_count + c->count, PARTITIONS_MAX);
-    for (uint32_t i = 0; i < c->count; i++)
-        TRY(open_partition(w, c, &c->positions[i], e));
-    TRY(read_partitions(w, c, e));
-    if (w->restore) restore_rest(w->restore);
-    look_at_partitions(w);
-    metrics_add(w->o.metrics, COUNT_rebalances, 1);
-    if (w->o.finite) return RC_OK;
-    LOG(INFO, "ASSIGNED", "topic=%s partitions=%u", w->o.topic, c->count);
-    return RC_OK;
-}
-
-/* Rows that have come from the changelog: their partitions are read from
- * where those stand, beside the others. */
-static enum rc restore(struct worker *w, struct err *e)
-{
-    struct partition *const *done;
-    uint32_t count, n;
-    if (!w->restore || restore_count(w->restore) == 0) return RC_OK;
-    TRY(restore_step(w->restore, w->batch.count == 0 ? RESTORE_WAIT_MS : 0,
-                     &done, &count, e));
-    if (count == 0) return RC_OK;
-    for (uint32_t i = 0; i < count; i++)
-        state_restored(done[i]);
-    look_at_partitions(w);
-    for (uint32_t i = 0; i < count; i++)
-        metrics_add(w->o.metrics, COUNT_folds, folding(done[i]));
-    n = next_positions(w, done, count);
-    return source_add(w->o.source, w->positions, n, count, e);
-}
-
-static enum rc close_partition(struct worker *w, struct partition *p, bool keep,
-                               struct err *e)
-{
-    if (w->restore) restore_cancel(w->restore, p);
-    return state_close_partition(w->state, p, keep, e);
-}
-
-/* c NULL: all of them. */
-static enum rc close_partitions(struct worker *w, const struct source_change *c,
-                                bool keep, struct err *e)
-{
-    for (uint32_t i = 0; !c && i < w->partition_count; i++)
-        TRY(close_partition(w, w->partitions[i], keep, e));
-    for (uint32_t i = 0; c && i < c->count; i++) {
-        struct partition *p = state_partition(w->state, c->positions[i].input,
-                                              c->positions[i].partition);
-        if (p) TRY(close_partition(w, p, keep, e));
-    }
-    look_at_partitions(w);
-    return source_unassign(w->o.source, e);
-}
-
-/* What was sent is taken back, rows ahead of the commit are forgotten, and
- * the log is read again from where they stand (I3). */
-static enum rc rewind_partitions(struct worker *w, struct err *e)
-{
-    uint32_t n;
-    state_rewind(w->state);
-    for (uint32_t i = 0; i < w->partition_count; i++)
-        w->partitions[i]->held = false;
-    w->since_commit = 0;
-    look_at_partitions(w);
-    count_folds(w);
-    n = next_positions(w, NULL, 0);
-    return n == 0 ? RC_OK : source_seek(w->o.source, w->positions, n, e);
-}
-
-/* Lost: others may have these partitions already. What was sent for the
- * partitions that stay is taken back with the rest, so they start again. */
-static enum rc discard(struct worker *w, const struct source_change *c,
-                       struct err *e)
-{
-    LOG(WARN, "LOST", "topic=%s partitions=%u", w->o.topic, w->partition_count);
-    TRY(sink_abort(w->o.sink, e));
-    TRY(close_partitions(w, c, false, e));
-    return rewind_partitions(w, e);
-}
-
-static void mark_leaving(struct worker *w, const struct source_change *c)
-{
-    for (uint32_t i = 0; !c && i < w->partition_count; i++)
-        w->partitions[i]->leaving = true;
-    for (uint32_t i = 0; c && i < c->count; i++) {
-        struct partition *p = state_partition(w->state, c->positions[i].input,
-                                              c->positions[i].partition);
-        if (p) p->leaving = true;
-    }
-}
-
-/* Revoked, or the end of the run: commit, write, let go. */
-static enum rc hand_over(struct worker *w, const struct source_change *c,
-                         struct err *e)
-{
-    enum rc rc;
-    mark_leaving(w, c);
-    rc = commit(w, e);
-    if (rc == RC_AGAIN) {
-        LOG(WARN, "HANDOVER", "commit failed, work is discarded: %s", e->text);
-        return discard(w, c, e);
-    }
-    if (rc != RC_OK) return rc;
-    TRY(state_checkpoint(w->state, false, e));
-    return close_partitions(w, c, true, e);
-}
-
-static enum rc take_changes(struct worker *w, struct err *e)
-{
-    for (;;) {
-        struct source_change c;
-        TRY(source_change(w->o.source, &c, e));
-        switch (c.kind) {
-        case SOURCE_NO_CHANGE:
-            return RC_OK;
-        case SOURCE_ASSIGNED:
-            TRY(take_over(w, &c, e));
-            break;
-        case SOURCE_REVOKED:
-            TRY(hand_over(w, &c, e));
-            break;
-        case SOURCE_LOST:
-            TRY(discard(w, &c, e));
-            break;
-        }
-    }
 }
 
 /* --- the batch ---------------------------------------------------------- */
@@ -517,12 +194,31 @@ static bool is_ours(const struct worker *w, const struct event *ev,
  * the partition stays where it is until there is an answer. */
 static void hold(struct worker *w, struct partition *p, const struct record *r)
 {
-    p->held = true;
+    *(r->input == INPUT_LABELS ? &p->labels.held : &p->held) = true;
     metrics_add(w->o.metrics, COUNT_holds, 1);
     LOG(WARN, "HELD",
-        "topic=%s partition=%d offset=%lld waits for the schema of its next "
-        "record",
-        w->o.topic, p->id, (long long)r->offset);
+        "topic=%s input=%u partition=%d offset=%lld waits for the schema of "
+        "its next record",
+        w->o.topic, r->input, p->id, (long long)r->offset);
+}
+
+/* An event that nobody has scored waits until every label is folded that was
+ * committed: it must not know fewer than its score says. */
+static bool waits_for_labels(const struct partition *p, const struct record *r)
+{
+    return r->input == INPUT_EVENTS && r->offset >= p->committed &&
+           p->labels.next < p->labels.committed;
+}
+
+/* This record, and all behind it of its input and partition, must wait. */
+static bool must_wait(struct worker *w, struct partition *p,
+                      const struct record *r, const struct event *ev)
+{
+    if (r->input == INPUT_LABELS ? p->labels.held : p->held) return true;
+    if (ev->waits) hold(w, p, r);
+    if (ev->waits || !waits_for_labels(p, r)) return ev->waits;
+    p->held = p->behind = true;
+    return true;
 }
 
 static uint32_t held_positions(struct worker *w)
@@ -530,9 +226,8 @@ static uint32_t held_positions(struct worker *w)
     uint32_t n = 0;
     for (uint32_t i = 0; i < w->partition_count; i++) {
         const struct partition *p = w->partitions[i];
-        if (!p->held) continue;
-        w->positions[n++] = (struct source_position){
-            .input = p->input, .partition = p->id, .offset = p->next};
+        if (p->held) n = worker_put_position(w, n, p, INPUT_EVENTS);
+        if (p->labels.held) n = worker_put_position(w, n, p, INPUT_LABELS);
     }
     return n;
 }
@@ -542,25 +237,42 @@ static enum rc hold_partitions(struct worker *w, struct err *e)
 {
     uint32_t n = held_positions(w);
     if (n == w->held) return RC_OK;
-    look_at_partitions(w);
+    worker_look(w);
     return source_hold(w->o.source, w->positions, n, e);
 }
 
-/* Once a schema has come, the held partitions try again. */
+/* Once a schema has come, the held partitions try again; once labels are
+ * folded, the events that waited for them. */
 static enum rc release_partitions(struct worker *w, struct err *e)
 {
-    uint32_t answers = mapping_answers(w->o.mapping), n;
+    uint32_t answers = mapping_answers(w->o.mapping), n = 0;
     bool news = answers != w->answers;
     w->answers = answers;
-    if (w->held == 0 || !news) return RC_OK;
-    n = held_positions(w);
-    for (uint32_t i = 0; i < w->partition_count; i++)
-        w->partitions[i]->held = false;
-    look_at_partitions(w);
+    for (uint32_t i = 0; w->held > 0 && i < w->partition_count; i++) {
+        struct partition *p = w->partitions[i];
+        bool go = p->behind ? p->labels.next >= p->labels.committed : news;
+        if (p->held && go) n = worker_put_position(w, n, p, INPUT_EVENTS);
+        if (p->labels.held && news)
+            n = worker_put_position(w, n, p, INPUT_LABELS);
+        if (go) p->held = p->behind = false;
+        if (news) p->labels.held = false;
+    }
+    if (n == 0) return RC_OK;
+    worker_look(w);
     return source_seek(w->o.source, w->positions, n, e);
 }
 
 /* --- whose records they are --------------------------------------------- */
+
+/* Labels of a merged log are in no partition: theirs is that of their users. */
+static struct partition *owner(const struct worker *w, const struct record *r,
+                               const struct event *ev)
+{
+    int32_t id = r->partition;
+    if (w->o.merged && ev->is_label && w->partition_count > 0)
+        id = partition_of(ev->user, w->partitions[0]->partitions);
+    return state_partition(w->state, INPUT_EVENTS, id);
+}
 
 /* Finds the owner of every record, moves its partition on, and closes the
  * gaps that others' records leave. */
@@ -571,12 +283,9 @@ static void keep_ours(struct worker *w)
     for (uint32_t i = 0; i < all; i++) {
         const struct record *r = &b->records[i];
         struct event *ev = &b->events[i];
-        struct partition *p = state_partition(w->state, r->input, r->partition);
+        struct partition *p = owner(w, r, ev);
         if (p && p->restoring) continue;
-        if (p && (p->held || ev->waits)) { /* this one and all behind it */
-            if (!p->held) hold(w, p, r);
-            continue;
-        }
+        if (p && must_wait(w, p, r, ev)) continue;
         if (p) state_pass(p, r, ev);
         if (!is_ours(w, ev, p)) continue;
         b->partitions[kept] = p;
@@ -589,6 +298,14 @@ static void keep_ours(struct worker *w)
     memset(&b->events[kept], 0, (all - kept) * sizeof *b->events);
     b->count = kept;
     w->since_commit += all;
+}
+
+/* What the items stage says: in memory, of all events, whosoever they are; or
+ * in the header with which each has come. */
+static enum rc enrich(struct worker *w, struct err *e)
+{
+    if (w->enrichment) enrichment_read(w->enrichment, &w->batch);
+    return w->chain ? chain_apply(w->chain, &w->batch, e) : RC_OK;
 }
 
 static enum rc send_outputs(struct worker *w, struct err *e)
@@ -607,7 +324,8 @@ static enum rc observe(struct worker *w, struct err *e)
 {
     const struct batch *b = &w->batch;
     tally_batch(w->o.metrics, w->o.topic, b, w->o.finite);
-    if (w->folding) look_at_partitions(w);
+    if (w->enrichment) tally_reordered(w->o.metrics, b);
+    if (w->folding) worker_look(w);
     if (b->count == 0) return RC_OK;
     metrics_time(w->o.metrics, TIME_batch, w->step_from_ns - w->batch_from_ns);
     if (!w->o.observe) return RC_OK;
@@ -635,7 +353,7 @@ static enum rc note_failure(struct worker *w, struct err *e)
 static enum rc take_back(struct worker *w, struct err *e)
 {
     TRY(sink_abort(w->o.sink, e));
-    return rewind_partitions(w, e);
+    return worker_rewind(w, e);
 }
 
 /* After a failure: the path that a restart takes. It may fail too, while the
@@ -664,6 +382,7 @@ static void take_serving(struct worker *w)
     if (!next) return;
     serving_attach(next, w->state, before);
     w->serving = next;
+    w->stage = &next->base;
     c = w->o.config = next->config;
     state_set_checkpoint(w->state, c->state_checkpoint_rows,
                          (uint32_t)c->state_checkpoint_age);
@@ -679,27 +398,28 @@ static void take_serving(struct worker *w)
 static enum rc spine(struct worker *w, struct err *e)
 {
     struct batch *b = &w->batch;
-    TRY(take_changes(w, e));                                /* assignments      (I7) */
+    TRY(worker_take_changes(w, e));                         /* assignments      (I7) */
     TRY(release_partitions(w, e));                          /* schemas that came     */
     take_serving(w);                                        /* a reload         (I5) */
-    TRY(restore(w, e));                                     /* changelog -> rows (I3) */
-    metrics_phase(w->o.metrics, phase(w));
+    TRY(worker_restore(w, e));                              /* changelog -> rows (I3) */
+    metrics_phase(w->o.metrics, worker_phase(w));
     batch_reset(b);                                         /* frees the last batch  */
     w->step_from_ns = metrics_now_ns();
     STEP(poll, source_poll(w->o.source, b, poll_wait_ms(w), e)); /* log -> records   */
     STEP(decode, (event_decode(w->o.mapping, b), RC_OK));   /* records -> events (I6) */
+    TRY(enrich(w, e));                                      /* items -> events       */
     keep_ours(w);                                           /* whose they are   (I3) */
     TRY(hold_partitions(w, e));                             /* schemas to come  (I4) */
     STEP(recall, state_recall(w->state, b, e));             /* events -> users' rows */
-    STEP(append, (stage_users_apply(w->serving->stage, w->state, b), RC_OK)); /* -> rows (I4) */
-    STEP(forward, stage_users_forward(w->serving->stage, b, e));     /* rows -> scores   (I5) */
-    STEP(decide, (decide(&w->serving->policy, b), RC_OK));           /* scores -> flags       */
+    STEP(append, (stage_apply(w->stage, w->state, b), RC_OK)); /* events -> rows (I4) */
+    STEP(forward, stage_forward(w->stage, b, e));           /* rows -> scores   (I5) */
+    STEP(decide, (stage_decide(w->stage, b), RC_OK));       /* scores -> flags       */
     TRY(send_outputs(w, e));                                /* encode, produce       */
     TRY(observe(w, e));                                     /* metrics; replay       */
     source_release(w->o.source);
     if (!commit_due(w)) return RC_OK;
     w->step_from_ns = metrics_now_ns();
-    STEP(commit, commit(w, e));                             /* outputs, offsets (I1) */
+    STEP(commit, worker_commit(w, e));                      /* outputs, offsets (I1) */
     STEP(checkpoint, state_checkpoint(w->state, snapshot_due(w), e)); /* rows   (I2) */
     return answer_snapshot(w, e);                           /* all, where asked      */
 }
@@ -713,7 +433,7 @@ enum rc worker_step(struct worker *w, struct err *e)
 
 static enum rc end_finite(struct worker *w, struct err *e)
 {
-    enum rc rc = commit(w, e);
+    enum rc rc = worker_commit(w, e);
     if (rc == RC_OK) rc = w->o.at_end(w->o.end_user, w->state, e);
     return rc == RC_AGAIN ? RC_STOP : rc;
 }
@@ -725,106 +445,5 @@ enum rc worker_run(struct worker *w, const atomic_bool *stop, struct err *e)
         TRY(worker_step(w, e));
     metrics_phase(w->o.metrics, PHASE_DRAINING);
     if (w->o.at_end) TRY(end_finite(w, e));
-    return hand_over(w, NULL, e);
-}
-
-/* --- taking and giving back --------------------------------------------- */
-
-/* Rows that live in memory only are sent nowhere. */
-static bool has_changelog(const struct worker *w)
-{
-    return w->o.store && *w->o.config->changelog_topic &&
-           !(w->o.sink->ignores & (1u << OUTPUT_CHANGELOG));
-}
-
-static enum rc take_restore(struct worker *w, struct err *e)
-{
-    if (!has_changelog(w)) return RC_OK;
-    return restore_new(&w->restore, w->o.config, w->o.metrics, e);
-}
-
-static enum rc take_state(struct worker *w, struct err *e)
-{
-    const struct config *c = w->o.config;
-    struct feature_shape features;
-    struct state_options o = {
-        .cache_bytes = w->o.cache_bytes,
-        .checkpoint_rows = c->state_checkpoint_rows,
-        .checkpoint_age_ms = (uint32_t)c->state_checkpoint_age,
-        .user_bytes_max = c->user_bytes_max,
-        .forget = scorer_forget,
-        .admit = &w->admit,
-        .changelog = has_changelog(w),
-        .row_bytes_max = (uint32_t)c->changelog_row_bytes_max,
-        .base = w->o.base,
-        .stage = "users",
-        .topic = w->o.topic,
-    };
-    shapes_init(&o.history, &features, c, mapping_fields(w->o.mapping));
-    o.windows = features.user;
-    return state_new(&w->state, w->o.store, &o, e);
-}
-
-static enum rc serve(struct worker *w, struct err *e)
-{
-    const struct serving_options o = {
-        .config = w->o.config,
-        .model = w->o.model,
-        .context_bytes_max = w->o.context_bytes_max,
-        .fields = mapping_fields(w->o.mapping),
-        .lists = w->o.observe ||
-                 !(w->o.sink->ignores & (1u << OUTPUT_RECOMMENDATIONS)),
-        .catalogue = w->o.catalogue,
-    };
-    TRY(serving_new(&w->serving, &o, e));
-    serving_attach(w->serving, w->state, NULL);
-    return RC_OK;
-}
-
-enum rc worker_new(struct worker **out, const struct worker_options *o,
-                   struct err *e)
-{
-    struct worker *w = calloc(1, sizeof *w);
-    const struct config *c = o->config;
-    enum rc rc;
-    if (!w) return ERR(e, RC_STOP, "worker: no memory");
-    w->o = *o;
-    w->committed_at_ms = now_ms();
-    rc = batch_init(&w->batch, c->batch_events_max, e);
-    if (rc == RC_OK)
-        rc = admit_init(&w->admit, c, mapping_fields(o->mapping), e);
-    if (rc == RC_OK) rc = take_state(w, e);
-    if (rc == RC_OK) rc = take_restore(w, e);
-    if (rc == RC_OK) rc = serve(w, e);
-    if (rc == RC_OK)
-        rc = outputs_new(&w->outputs, c, o->topic, o->sink->ignores,
-                         o->schema_ids, e);
-    if (rc != RC_OK) {
-        worker_free(w);
-        return rc;
-    }
-    outputs_set_serving(w->outputs, o->model, &w->serving->policy);
-    *out = w;
-    return RC_OK;
-}
-
-void worker_free(struct worker *w)
-{
-    if (!w) return;
-    outputs_free(w->outputs);
-    restore_free(w->restore);
-    if (w->state) state_free(w->state); /* tells the scorer: before it */
-    serving_free(w->serving);
-    batch_fini(&w->batch);
-    free(w);
-}
-
-struct state *worker_state(const struct worker *w)
-{
-    return w->state;
-}
-
-const struct scorer *worker_scorer(const struct worker *w)
-{
-    return w->serving->scorer;
+    return worker_hand_over(w, NULL, e);
 }

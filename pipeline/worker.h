@@ -23,6 +23,7 @@
 #include "sink.h"
 #include "snapshot_call.h"
 #include "source.h"
+#include "stages.h"
 #include "state.h"
 
 enum { WORKER_FAILURES_MAX = 20, WORKER_PAUSE_MS_MAX = 2000 };
@@ -48,6 +49,7 @@ struct worker_options {
     struct source *source;     /* lent until worker_free */
     struct sink *sink;         /* lent until worker_free */
     struct mapping *mapping;   /* lent until worker_free */
+    enum stage_id stage;       /* which of them it is */
     const char *topic;         /* names the store's column families, and
                                   stands in outputs as their source */
     /* Of each output; NULL: as configured. */
@@ -55,6 +57,8 @@ struct worker_options {
     size_t context_bytes_max; /* this worker's share of model.cache */
     size_t cache_bytes;       /* this worker's share of state.cache */
     bool finite;              /* a replay: poll does not wait */
+    bool chained;             /* the items stage in front, in memory */
+    bool merged;              /* source is of source_merge.h */
     uint32_t pause_ms_max;    /* between rewinds; 0: WORKER_PAUSE_MS_MAX */
     /* Takes only users whose hash falls to this share (replay with several
      * workers, each reading the whole log). share_count 1: all. */

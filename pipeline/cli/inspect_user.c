@@ -10,7 +10,6 @@
 #include "progress.h"
 #include "shapes.h"
 #include "sink_null.h"
-#include "source_file.h"
 #include "store.h"
 #include "user_row.h"
 #include "worker.h"
@@ -121,7 +120,7 @@ static enum rc open_worker(struct subject *s, struct err *e)
     };
     TRY(metrics_new(&s->metrics, 1, e));
     TRY(log_input_open(&s->input, c, s->in->logs.at, s->in->logs.count, NULL,
-                       e));
+                       NULL, e));
     TRY(sink_null_new(&s->sink, e));
     o.metrics = metrics_worker(s->metrics, 0);
     o.source = s->input.source;
@@ -134,13 +133,12 @@ static enum rc open_worker(struct subject *s, struct err *e)
 static enum rc fold(struct subject *s, struct err *e)
 {
     struct progress p;
-    uint64_t done, total = log_input_total(&s->input);
+    uint64_t total = log_input_total(&s->input);
     enum rc rc = RC_OK;
     progress_start(&p, "folding", "bytes", (double)total);
     while (rc == RC_OK && !source_ended(s->input.source)) {
         rc = worker_step(s->worker, e);
-        source_file_progress(s->input.source, &done, &total);
-        progress_update(&p, (double)done, NULL);
+        progress_update(&p, (double)log_input_done(&s->input), NULL);
     }
     progress_end(&p);
     return rc;

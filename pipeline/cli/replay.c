@@ -192,6 +192,7 @@ static void fill_options(struct command *c)
     c->evaluate.intervals = c->intervals || c->page || c->compare;
     c->o.catalogue = c->catalogue;
     c->watch.model = c->model;
+    c->o.labels = c->labels;
     c->watch.labels = c->labels;
     c->watch.label_delay_ms = c->evaluate.known_delay_ms;
     c->watch.from_ms = c->evaluate.from_ms;
@@ -202,7 +203,7 @@ static void fill_options(struct command *c)
     c->watch.scale = c->config->role_amount_scale;
     c->evaluate.leave_out_known = c->known_from_ms != INT64_MIN;
     c->evaluate.known_from_ms = c->known_from_ms;
-    if (c->model) c->o.watch = &c->watch;
+    if (c->model || c->o.features_path) c->o.watch = &c->watch;
 }
 
 static enum rc open_record(struct command *c, struct err *e)
@@ -237,10 +238,10 @@ static enum rc open_catalogue(struct command *c, struct err *e)
 static enum rc open_all(struct command *c, struct err *e)
 {
     if (c->o.workers == 0) c->o.workers = c->config->workers;
-    if (c->o.features_path && (c->o.workers > 1 || !c->config->model_dir[0]))
+    if (c->o.features_path && c->o.workers > 1)
         return ERR(e, RC_STOP,
-                   "--features needs a model (set model.dir) and one worker: "
-                   "its rows are in the order of the log");
+                   "--features needs one worker: its rows are in the order of "
+                   "the log");
     if (c->config->model_dir[0])
         TRY(model_open(&c->model, c->config->model_dir, e));
     else if (c->watch.leave_one_out || c->compare || c->watch.baselines)

@@ -15,9 +15,10 @@
 #include "cli.h"
 #include "kafka_client.h"
 #include "sink_kafka.h"
+#include "stages.h"
 
 enum {
-    TOPICS_MAX = 8,
+    TOPICS_MAX = 16,
     CREATE_WAIT_MS = 30000,
     KNOWN_PAUSE_MS = 50,
     SETTINGS_MAX = 4,
@@ -122,13 +123,22 @@ static void make_list(struct command *c)
 {
     const struct config *o = c->config;
     add(c, o->input_topic, "input.topic", TOPIC_EVENTS);
+    if (stages_has(o, STAGE_ROUTE) && stages_has(o, STAGE_ITEMS))
+        add(c, o->items_topic, "items.topic", TOPIC_EVENTS);
+    if (stages_has(o, STAGE_ROUTE) || stages_has(o, STAGE_ITEMS))
+        add(c, o->enriched_topic, "enriched.topic", TOPIC_EVENTS);
     add(c, o->labels_topic, "labels.topic", TOPIC_LABELS);
+    if (stages_has(o, STAGE_ITEMS))
+        add(c, o->labels_items_topic, "labels.items.topic", TOPIC_LABELS);
+    add(c, o->labels_users_topic, "labels.users.topic", TOPIC_LABELS);
     add(c, o->catalogue_topic, "catalogue.topic", TOPIC_CATALOGUE);
     add(c, o->output_fraud_topic, "output.fraud.topic", TOPIC_OUTPUT);
     add(c, o->output_recommendations_topic, "output.recommendations.topic",
         TOPIC_LISTS);
     add(c, o->dead_letters_topic, "dead.letters.topic", TOPIC_OUTPUT);
     add(c, o->changelog_topic, "changelog.topic", TOPIC_ROWS);
+    if (stages_has(o, STAGE_ITEMS))
+        add(c, o->changelog_items_topic, "changelog.items.topic", TOPIC_ROWS);
 }
 
 /* ---- the cluster ------------------------------------------------------ */

@@ -129,7 +129,7 @@ static void apply(struct bench *x)
                            past))
             continue;
         (void)windows_apply(state_windows_shape(x->st), us->windows, past, row);
-        state_touched(x->st, us, offset, x->b.events[i].stream_ms);
+        state_touched(x->st, us, &x->b.events[i].place);
     }
 }
 

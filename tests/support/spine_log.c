@@ -76,6 +76,12 @@ static struct slice make_value(struct spine_log *log,
 
 struct model *spine_model(uint32_t items, uint64_t seed)
 {
+    return spine_model_of(NULL, items, seed);
+}
+
+struct model *spine_model_of(const char *const *sets, uint32_t items,
+                             uint64_t seed)
+{
     const struct random_shape shape = {.layers = 2,
                                        .width = 16,
                                        .heads = 2,
@@ -89,7 +95,7 @@ struct model *spine_model(uint32_t items, uint64_t seed)
     const char *list[FEATURES_MAX];
     struct history_shape history;
     struct feature_shape features;
-    struct config *c = spine_config(NULL);
+    struct config *c = spine_config(sets);
     struct model *m;
     struct spine_log log = {0};
     struct mapping *mapping;

@@ -38,6 +38,9 @@ void spine_log_free(struct spine_log *log);
 /* Random weights that fit the log; items 0: a model without them. */
 enum { SPINE_MODEL_SEED = 7 }; /* of spine_log_make's */
 struct model *spine_model(uint32_t items, uint64_t seed);
+/* With the features of a configuration with these texts. */
+struct model *spine_model_of(const char *const *sets, uint32_t items,
+                             uint64_t seed);
 
 /* The configuration of all runs, with further "key=value" texts (NULL ends
  * them). config_free. */

@@ -101,8 +101,7 @@ void rig_fini(struct rig *r)
 void rig_forget(struct rig *r, uint32_t i)
 {
     struct user_state *old = r->b.users[i];
-    struct user_state *fresh = state_forget(r->st, old, r->b.records[i].offset,
-                                            r->b.events[i].stream_ms);
+    struct user_state *fresh = state_forget(r->st, old, &r->b.events[i].place);
     for (uint32_t k = i; k < r->b.count; k++)
         if (r->b.users[k] == old) r->b.users[k] = fresh;
 }
@@ -156,7 +155,7 @@ enum rc rig_try_apply(struct rig *r, uint32_t count)
                            past))
             continue;
         (void)windows_apply(state_windows_shape(r->st), us->windows, past, row);
-        state_touched(r->st, us, offset, r->b.events[i].stream_ms);
+        state_touched(r->st, us, &r->b.events[i].place);
     }
     return RC_OK;
 }

@@ -1,7 +1,7 @@
 /* test_family_meta.c - goal: what says where a family stands comes back as it
  * was, and nothing damaged is believed.
  * Method: encode and decode; every truncation and every flipped bit; the
- * bytes of version 1, which are read forever. */
+ * bytes of versions 1 and 2, which are read forever. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,6 +24,8 @@ static const struct family_meta META = {
     .seen_hash = 0xfedcba9876543210u,
     .changelog_next = 77,
     .unsent = true,
+    .label_checkpoint = 30,
+    .label_applied = 40,
 };
 
 static void expect_meta(const struct family_meta *got)
@@ -54,6 +56,8 @@ static void test_round_trip(void **state)
         assert_true(got.seen_hash == META.seen_hash);
         assert_int_equal(got.changelog_next, META.changelog_next);
         assert_int_equal(got.unsent, unsent);
+        assert_int_equal(got.label_checkpoint, META.label_checkpoint);
+        assert_int_equal(got.label_applied, META.label_applied);
     }
 }
 
@@ -114,14 +118,33 @@ static void test_version_1(void **state)
     assert_int_equal(got.changelog_next, -1);
     assert_true(got.unsent);
     assert_false(family_meta_is_newer(slice_of(bytes, (size_t)(to - bytes))));
-    bytes[0] = 3; /* a flipped bit, not another version */
+    bytes[0] = 4; /* a flipped bit, not another version */
     assert_false(family_meta_is_newer(slice_of(bytes, (size_t)(to - bytes))));
     (void)put_u64(to - 8, XXH3_64bits(bytes, (size_t)(to - bytes) - 8));
     assert_true(family_meta_is_newer(slice_of(bytes, (size_t)(to - bytes))));
     assert_int_equal(family_meta_decode(
                          &got, "f", slice_of(bytes, (size_t)(to - bytes)), &e),
                      RC_STOP);
-    assert_non_null(strstr(e.text, "version 3"));
+    assert_non_null(strstr(e.text, "version 4"));
+}
+
+/* One of version 2 has rows that hold no label. */
+static void test_version_2(void **state)
+{
+    uint8_t bytes[FAMILY_META_BYTES_MAX];
+    struct family_meta got;
+    struct err e;
+    size_t size = family_meta_encode(&META, bytes) - 2 * 8;
+    (void)state;
+    bytes[0] = 2;
+    (void)put_u64(bytes + size - 8, XXH3_64bits(bytes, size - 8));
+    assert_int_equal(family_meta_decode(&got, "f", slice_of(bytes, size), &e),
+                     RC_OK);
+    expect_meta(&got);
+    assert_int_equal(got.seen_offset, META.seen_offset);
+    assert_true(got.unsent);
+    assert_int_equal(got.label_checkpoint, 0);
+    assert_int_equal(got.label_applied, 0);
 }
 
 int main(void)
@@ -131,6 +154,7 @@ int main(void)
         cmocka_unit_test(test_longest_texts),
         cmocka_unit_test(test_damage_is_found),
         cmocka_unit_test(test_version_1),
+        cmocka_unit_test(test_version_2),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -221,7 +221,7 @@ static void apply_of(struct rig *r, const char *user, uint32_t count,
         assert_true(history_apply(state_history_shape(r->st), &us->history,
                                   offset, past));
         (void)windows_apply(state_windows_shape(r->st), us->windows, past, row);
-        state_touched(r->st, us, offset, r->b.events[i].stream_ms);
+        state_touched(r->st, us, &r->b.events[i].place);
     }
 }
 

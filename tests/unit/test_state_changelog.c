@@ -252,7 +252,8 @@ static void apply(struct host *h, uint32_t count)
                            past))
             continue;
         (void)windows_apply(state_windows_shape(h->st), us->windows, past, row);
-        state_touched(h->st, us, offset, h->p->stream_ms);
+        state_touched(h->st, us,
+                      &(struct log_place){offset, h->p->stream_ms, 0});
     }
     h->p->next += count;
     h->p->seen_offset = h->p->next - 1;
