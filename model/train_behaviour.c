@@ -34,10 +34,15 @@ enum {
 #define TEMPERATURE_MIN 0.005f
 #define TEMPERATURE_MAX 10.0f
 
+/* Nats by which a field's prediction beats its marginal where its loss counts
+ * in full. */
+static const double full_gain = 0.05;
+
 static const double rate_floor = 0.05; /* of the cosine, at the end */
 
 /* What a run leaves to the one that learns from all of it again. */
 struct kept {
+    real field_share[FIELDS_MAX];
     struct head_tables tables; /* calibration and quantiles of it */
     bool has_fraud;
     struct card_facts facts;
@@ -431,8 +436,7 @@ static void fill_losses(const struct run *r, const struct epoch_sums *sums,
     double targets = (double)sums->targets;
     p->item_loss = mean(sums->loss.item, (double)sums->item_targets);
     p->fraud_loss = mean(sums->loss.fraud, sums->fraud_weight);
-    p->loss = mean(sums->loss.item + (double)FIELD_SHARE * sums->loss.fields,
-                   targets);
+    p->loss = mean(sums->loss.item + sums->loss.fields, targets);
     if (sums->fraud_weight > 0)
         p->loss += (double)r->o->fraud_weight * p->fraud_loss;
 }
@@ -500,6 +504,17 @@ static enum rc validate(struct run *r, struct measured *v, struct err *e)
     return RC_OK;
 }
 
+/* A field that the history does not foretell has nothing to teach. */
+static void weigh_fields(struct run *r, const struct measured *v)
+{
+    if (v->targets < NORMAL_TARGETS_MIN) return;
+    for (uint32_t f = 0; f < r->m->params.config.field_count; f++) {
+        double share = v->field_gain[f] / full_gain;
+        share = share < 0 ? 0 : share > 1 ? 1 : share;
+        r->shared->field_share[f] = (real)(share * (double)FIELD_SHARE);
+    }
+}
+
 static void begin_phase(struct run *r, uint32_t epoch)
 {
     r->shared->good_key = draw(r->o->seed, GOOD_KEY, epoch);
@@ -529,6 +544,7 @@ static enum rc run_epoch(struct run *r, uint32_t epoch, struct measured *v,
     r->step_seconds = now_seconds() - started;
     optimizer_swap_average(r->optimizer); /* run_epochs swaps back */
     TRY(validate(r, v, e));
+    weigh_fields(r, v);
     report(r, epoch, r->batch_count, &sums, now_seconds() - r->step_seconds, v);
     return RC_OK;
 }
@@ -653,6 +669,9 @@ static enum rc run_all(struct run *r, struct card_facts *facts, struct err *e)
         memcpy(facts->base_hash, r->base->info.hash, sizeof facts->base_hash);
     TRY(take_model(r, e));
     TRY(take_workers(r, e));
+    if (r->kept)
+        memcpy(r->shared->field_share, r->kept->field_share,
+               sizeof r->kept->field_share);
     TRY(run_epochs(r, facts, e));
     tables_unseen_rows(r->data, r->m);
     shared_refresh_whole(r->shared);
@@ -722,6 +741,9 @@ enum rc train_behaviour(const struct train_log *log,
     again = again && rc == RC_OK && r.best;
     if (rc == RC_OK) kept.tables = r.m->tables;
     if (rc == RC_OK) kept.has_fraud = r.m->info.has_fraud;
+    if (rc == RC_OK)
+        memcpy(kept.field_share, r.shared->field_share,
+               sizeof kept.field_share);
     if (rc == RC_OK && !again) rc = write_model(&r, &kept.facts, dir, e);
     run_fini(&r);
     if (again) rc = refit(&r, &kept, dir, e);

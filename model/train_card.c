@@ -82,7 +82,21 @@ static void put_options(FILE *out, const struct train_options *o,
     if (o->command && o->command[0]) fprintf(out, "\n    %s\n", o->command);
 }
 
-static void put_scores(FILE *out, const struct card_facts *facts)
+static void put_gains(FILE *out, const struct train_shared *s,
+                      const struct measured *best)
+{
+    const struct params *p = &s->m->params;
+    char name[FIELD_NAME_BYTES + 32];
+    for (uint32_t f = 0; f < p->config.field_count; f++) {
+        if (p->next_weight[f] == TENSOR_NONE) continue;
+        (void)snprintf(name, sizeof name, "gain over the marginal: %s",
+                       p->config.field[f].name);
+        put_number(out, name, best->field_gain[f]);
+    }
+}
+
+static void put_scores(FILE *out, const struct train_shared *s,
+                       const struct card_facts *facts)
 {
     fprintf(out,
             "\n## Scores\n\nEpoch %u of %u was kept. Loss of the last "
@@ -97,6 +111,7 @@ static void put_scores(FILE *out, const struct card_facts *facts)
     put_number(out, "hit rate at 10", facts->best.hit_rate);
     put_number(out, "NDCG at 10", facts->best.ndcg);
     put_number(out, "fraud: average precision", facts->best.average_precision);
+    put_gains(out, s, &facts->best);
 }
 
 char *card_text(const struct train_shared *s, const struct card_facts *facts)
@@ -110,7 +125,7 @@ char *card_text(const struct train_shared *s, const struct card_facts *facts)
     put_data(out, s);
     put_shape(out, s);
     put_options(out, s->o, facts);
-    put_scores(out, facts);
+    put_scores(out, s, facts);
     if (s->o->notes) fputs(s->o->notes, out);
     if (fclose(out) == 0) return text;
     free(text);

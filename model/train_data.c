@@ -420,6 +420,36 @@ static enum rc make_pieces(struct train_data *d, uint32_t window,
     return RC_OK;
 }
 
+/* Each row is counted once more than it came, so none is impossible. */
+static enum rc count_marginal(struct train_data *d, uint32_t f, uint32_t rows,
+                              struct err *e)
+{
+    float *out = d->marginal[f] = calloc(rows + 1, sizeof *out);
+    uint64_t *counts = calloc(rows + 1, sizeof *counts), all = rows;
+    if (!out || !counts) {
+        free(counts);
+        return ERR(e, RC_STOP, "training: no memory");
+    }
+    for (uint64_t r = 0; r < d->log->rows; r++) {
+        if (d->role[r] != ROLE_TRAIN) continue;
+        counts[d->tokens[r].row[f]]++;
+        all++;
+    }
+    for (uint32_t i = 0; i < rows; i++)
+        out[i] = (float)-log((double)(counts[i] + 1) / (double)all);
+    free(counts);
+    return RC_OK;
+}
+
+static enum rc count_marginals(struct train_data *d, const struct tokeniser *t,
+                               struct err *e)
+{
+    for (uint32_t f = 0; f < t->field_count; f++)
+        if (t->field[f].predicted && t->field[f].kind != FIELD_ITEM)
+            TRY(count_marginal(d, f, t->field[f].rows, e));
+    return RC_OK;
+}
+
 static bool piece_has_label(const struct train_data *d, const struct piece *p)
 {
     for (uint32_t i = p->target_from; i < p->target_until; i++)
@@ -459,7 +489,8 @@ enum rc data_new(struct train_data **out, const struct train_log *log,
         tokenise(t, &log->events[r], &d->tokens[r]);
     data_roles(log, o, d->role);
     data_labels(d, o);
-    rc = make_pieces(d, o->window, ROLE_TRAIN, &d->train, e);
+    rc = count_marginals(d, t, e);
+    if (rc == RC_OK) rc = make_pieces(d, o->window, ROLE_TRAIN, &d->train, e);
     if (rc == RC_OK)
         rc = make_pieces(d, o->window, ROLE_VALIDATE, &d->validate, e);
     if (rc == RC_OK && o->pretrain_epochs > 0) rc = choose_labelled(d, e);
@@ -479,5 +510,7 @@ void data_free(struct train_data *d)
     free(d->train.at);
     free(d->validate.at);
     free(d->labelled.at);
+    for (uint32_t f = 0; f < FIELDS_MAX; f++)
+        free(d->marginal[f]);
     free(d);
 }

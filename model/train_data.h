@@ -39,6 +39,9 @@ struct train_data {
     struct token *tokens; /* (rows) */
     uint8_t *role;        /* (rows) enum role */
     int8_t *label;        /* (rows) 1 fraud, 0 good, -1 not in the loss */
+    /* (rows of the field) -ln of each one's share of the training targets, for
+       predicted fields but the item: what a prediction has to beat. */
+    float *marginal[FIELDS_MAX];
     struct piece_list train, validate;
     struct piece_list labelled; /* those of train with a row in the fraud loss;
                                    only where the options pre-train */

@@ -408,9 +408,10 @@ struct lane_loss lane_backward(struct lane *l, const struct batch_total *total,
            (size_t)l->hidden_count * c->width * sizeof *l->dhidden);
     if (l->item_count) loss.item = all_items(l, scale, gradients);
     for (uint32_t f = 0; f < c->field_count; f++)
-        if (s->m->params.next_weight[f] != TENSOR_NONE)
+        if (s->m->params.next_weight[f] != TENSOR_NONE && s->field_share[f] > 0)
             loss.fields +=
-                one_field(l, f, (real)FIELD_SHARE * scale, gradients);
+                (double)s->field_share[f] *
+                one_field(l, f, s->field_share[f] * scale, gradients);
     scatter_before(l, gradients);
     trainer_backward(l->trainer, l->dhidden, true, gradients);
     if (l->fraud_count == 0) return loss;

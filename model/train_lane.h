@@ -16,9 +16,6 @@
 
 enum { HIDDEN_START = UINT32_MAX, TILE_ROWS_MAX = 256 };
 
-/* Of the other fields' losses beside the item's. */
-#define FIELD_SHARE 0.25f
-
 /* Sums over a batch, by which its losses are divided. */
 struct batch_total {
     uint64_t targets, item_targets, frauds;
@@ -72,7 +69,8 @@ void lane_gather_before(struct lane *l);
 void lane_fraud_logits(struct lane *l, float *out);
 
 struct lane_loss {
-    double item, fields, fraud; /* sums of -ln p; of weighted cross-entropy */
+    double item, fields, fraud; /* sums of -ln p, fields' by their shares; of
+                                   weighted cross-entropy */
 };
 /* Losses and, added to gradients, everything's gradient. Keys of dropout are
  * those of the forward call. */

@@ -15,6 +15,7 @@ struct group {
     uint32_t from, count;     /* of the chosen pieces */
     uint64_t targets, frauds; /* before this group */
     double item_loss, field_loss, hits, gain;
+    double field_gain[FIELDS_MAX];
     uint64_t ranked;
 };
 
@@ -75,13 +76,15 @@ static enum rc pass_init(struct pass *p, const struct piece_list *list,
 
 /* --- losses and ranks --------------------------------------------------- */
 
-static double sum_surprise(struct lane *l, uint32_t f, uint32_t count)
+/* The loss of a field; *gain: how much less than by its marginal. */
+static double sum_surprise(struct lane *l, uint32_t f, uint32_t count,
+                           double *gain)
 {
     const struct train_shared *s = l->shared;
     const struct field_layer *next = heads_next(s->m->heads, f);
     uint32_t d = next->width;
     float surprise[TILE_ROWS_MAX];
-    double sum = 0;
+    double sum = 0, marginal = 0;
     for (uint32_t i = 0; i < count; i += l->tile_rows) {
         uint32_t rows = count - i < l->tile_rows ? count - i : l->tile_rows;
         matrix_multiply(l->before + (size_t)i * d, d, rows,
@@ -90,9 +93,12 @@ static double sum_surprise(struct lane *l, uint32_t f, uint32_t count)
         for (uint32_t m = 0; m < rows; m++)
             l->rows[m] = s->data->tokens[l->targets[i + m].row].row[f];
         softmax_surprise(l->logits, rows, next->rows, l->rows, surprise);
-        for (uint32_t m = 0; m < rows; m++)
+        for (uint32_t m = 0; m < rows; m++) {
             sum += (double)surprise[m];
+            marginal += (double)s->data->marginal[f][l->rows[m]];
+        }
     }
+    *gain = marginal - sum;
     return sum;
 }
 
@@ -176,7 +182,8 @@ static void measure_group(void *user, uint32_t task, uint32_t thread)
     if (l->item_count) rank_items(l, p, g);
     for (uint32_t f = 0; f < s->m->params.config.field_count; f++)
         if (s->m->params.next_weight[f] != TENSOR_NONE)
-            g->field_loss += sum_surprise(l, f, l->target_count);
+            g->field_loss +=
+                sum_surprise(l, f, l->target_count, &g->field_gain[f]);
     lane_fraud_logits(l, p->labels->logit + g->frauds);
     for (uint32_t i = 0; i < l->fraud_count; i++)
         p->labels->label[g->frauds + i] =
@@ -198,12 +205,16 @@ static void add_up(const struct pass *p, struct measured *out)
         const struct group *g = &p->groups[i];
         all.item_loss += g->item_loss;
         all.field_loss += g->field_loss;
+        for (uint32_t f = 0; f < FIELDS_MAX; f++)
+            out->field_gain[f] += g->field_gain[f];
         all.hits += g->hits;
         all.gain += g->gain;
         all.ranked += g->ranked;
     }
     out->loss = p->targets ? FIELD_SHARE * all.field_loss / (double)p->targets
                            : (double)NAN;
+    for (uint32_t f = 0; p->targets && f < FIELDS_MAX; f++)
+        out->field_gain[f] /= (double)p->targets;
     out->hit_rate = out->ndcg = (double)NAN;
     if (all.ranked == 0) return;
     out->loss += all.item_loss / (double)all.ranked;

@@ -14,6 +14,9 @@
 struct measured {
     double loss, hit_rate, ndcg, average_precision; /* NaN: not known */
     uint64_t targets, frauds;
+    double field_gain[FIELDS_MAX]; /* of each predicted field but the item: how
+                                      far its mean -ln p is below that of its
+                                      rows' shares in training */
 };
 
 /* Fraud logits and labels of validation, for calibration. */

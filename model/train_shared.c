@@ -36,6 +36,8 @@ enum rc shared_new(struct train_shared **out, struct model *m,
     s->data = data;
     s->o = o;
     s->positive_weight = weigh_positives(data);
+    for (uint32_t f = 0; f < FIELDS_MAX; f++)
+        s->field_share[f] = FIELD_SHARE;
     panels = packed_size(c->width, (uint32_t)rows) * sizeof *s->panels;
     s->panels =
         aligned_alloc(PANELS_ALIGN, (panels / PANELS_ALIGN + 1) * PANELS_ALIGN);

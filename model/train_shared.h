@@ -10,15 +10,20 @@
 #include "model_dir.h"
 #include "train_data.h"
 
+/* The share of a field that is predicted better than by how often its rows
+ * come; one that is not gets less, down to none. */
+#define FIELD_SHARE 0.25f
+
 struct train_shared {
     struct model *m;
     const struct train_data *data;
     const struct train_options *o;
-    struct item_layer items;   /* the whole table, or the sample's rows */
-    struct item_sample sample; /* of this step; options.negatives of them */
-    real positive_weight;      /* of a fraud in the loss */
-    bool fraud_rests;          /* while next events are pre-trained alone */
-    uint64_t good_key;         /* of the epoch's draw of good rows */
+    struct item_layer items;      /* the whole table, or the sample's rows */
+    struct item_sample sample;    /* of this step; options.negatives of them */
+    real positive_weight;         /* of a fraud in the loss */
+    bool fraud_rests;             /* while next events are pre-trained alone */
+    uint64_t good_key;            /* of the epoch's draw of good rows */
+    real field_share[FIELDS_MAX]; /* of each field's loss beside the item's */
     real *panels;
     uint32_t *negatives;
     real *log_weight, *sample_rows;

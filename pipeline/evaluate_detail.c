@@ -146,6 +146,7 @@ static bool are_probabilities(const struct rows *r)
 static void measure_calibration(const struct rows *r, struct evaluate_detail *d)
 {
     double expected = 0, expected_high = 0, observed_high = 0;
+    uint64_t above = 0;
     if (!are_probabilities(r)) return;
     for (uint64_t i = 0; i < r->count; i++) {
         double p = r->at[i].score;
@@ -156,10 +157,13 @@ static void measure_calibration(const struct rows *r, struct evaluate_detail *d)
         bin->rows++;
         bin->frauds += is_fraud(&r->at[i]);
         bin->score_sum += p;
+        above += p >= 0.99 && !is_fraud(&r->at[i]);
         expected += p;
         if (p > HIGH) expected_high += p;
         if (p > HIGH) observed_high += is_fraud(&r->at[i]);
     }
+    if (r->count > r->frauds)
+        d->good_above_99 = (double)above / (double)(r->count - r->frauds);
     if (expected > 0) d->observed_over_expected = (double)r->frauds / expected;
     if (expected_high > 0)
         d->observed_over_expected_high = observed_high / expected_high;
@@ -260,7 +264,8 @@ static void begin(struct evaluate_detail *d)
                                   .observed_over_expected = NAN,
                                   .observed_over_expected_high = NAN,
                                   .slope = NAN,
-                                  .intercept = NAN};
+                                  .intercept = NAN,
+                                  .good_above_99 = NAN};
     for (uint32_t i = 0; i < EVALUATE_KS; i++)
         d->precision_at[i] = d->recall_at[i] = NAN;
     for (uint32_t i = 0; i < EVALUATE_RATES; i++)

@@ -64,6 +64,8 @@ struct evaluate_detail {
     struct evaluate_bin bins[EVALUATE_BINS];
     double observed_over_expected, observed_over_expected_high; /* > 0.1 */
     double slope, intercept;
+    double good_above_99; /* share of good rows with a score of 0.99 or more:
+                             of a quantile that holds, 1 % */
     uint64_t good_bars[EVALUATE_BARS], fraud_bars[EVALUATE_BARS]; /* [0, 1] */
     struct evaluate_day *days;
     uint32_t day_count;

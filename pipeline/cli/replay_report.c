@@ -265,6 +265,7 @@ static void add_detail(json_t *out, const struct evaluate_detail *d,
              d->observed_over_expected_high);
     set_real(out, "calibration_slope", d->slope);
     set_real(out, "calibration_intercept", d->intercept);
+    set_real(out, "good_share_above_0.99", d->good_above_99);
 }
 
 static json_t *scores_json(const struct evaluate_result *v,

@@ -220,6 +220,7 @@ static void test_by_hand(void **state)
     assert_int_equal(d.good_bars[0], 2);
     assert_int_equal(d.fraud_bars[1], 1);
     assert_int_equal(d.good_bars[EVALUATE_BARS - 1], 1);
+    assert_true(d.good_above_99 == 0.25);
     assert_true(isnan(d.precision_at[0]));
     assert_true(fabs(d.observed_over_expected - 3 / 3.605) < 1e-6);
     evaluate_detail_free(&d);

@@ -3,6 +3,7 @@
  * Method  A made-up log is cut with several windows, and the pieces are held
  *         against the definition of the anchor; roles and labels against the
  *         options that make them. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -209,6 +210,35 @@ static void test_a_span_of_labels(void **state)
     tiny_log_fini(&c.tiny);
 }
 
+/* What a prediction has to beat: the rows' shares of training, each counted
+ * once more than it came. */
+static void test_marginals(void **state)
+{
+    struct cut c;
+    int gap;
+    (void)state;
+    tiny_log_init(&c.tiny, 40, 3);
+    train_options_default(&c.o);
+    c.o.validate_from_ms = 20 * TINY_HOUR_MS;
+    cut_open(&c);
+    gap = params_field(&c.shape, FIELD_GAP, 0);
+    assert_true(gap > 0 && c.data->marginal[gap]);
+    assert_null(c.data->marginal[params_field(&c.shape, FIELD_ITEM, 0)]);
+    for (uint32_t row = 0; row < GAP_ROWS; row++) {
+        uint64_t came = 0, all = 0;
+        for (uint64_t r = 0; r < c.tiny.log.rows; r++) {
+            bool learned = c.data->role[r] == ROLE_TRAIN;
+            all += learned;
+            came += learned && c.data->tokens[r].row[gap] == row;
+        }
+        assert_true(fabs((double)c.data->marginal[gap][row] +
+                         log((double)(came + 1) / (double)(all + GAP_ROWS))) <
+                    1e-5);
+    }
+    cut_close(&c);
+    tiny_log_fini(&c.tiny);
+}
+
 static bool known_before(const struct tiny_log *t, uint64_t user, int64_t from,
                          int64_t until)
 {
@@ -258,6 +288,7 @@ int main(void)
         cmocka_unit_test(test_silence_counts_after_the_delay),
         cmocka_unit_test(test_a_span_of_labels),
         cmocka_unit_test(test_known_users_left_out),
+        cmocka_unit_test(test_marginals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
