@@ -46,6 +46,8 @@ const struct model_info *model_info(const struct model *m);
 /* Items: index in the vocabulary, or -1; the id as it stood in the log. */
 int32_t model_item_index(const struct model *m, uint64_t item_hash);
 struct slice model_item_name(const struct model *m, uint32_t index);
+/* Of feature f < info->features. */
+const char *model_feature_name(const struct model *m, uint32_t f);
 
 /* How often training saw an item, 0 where the model does not say; and the
  * items in that order, most often first, equal ones by index. */

@@ -182,6 +182,12 @@ void model_set_reference(struct model *m, const real *hidden,
     name_reference(m);
 }
 
+const char *model_feature_name(const struct model *m, uint32_t f)
+{
+    assert(f < m->info.features);
+    return m->feature_names[f];
+}
+
 const struct model_info *model_info(const struct model *m)
 {
     return &m->info;

@@ -14,6 +14,7 @@
 #include "err.h"
 #include "model.h"
 #include "past_event.h"
+#include "reasons.h"
 #include "slice.h"
 
 struct user_state;
@@ -96,6 +97,14 @@ struct recommendation {
     double propensity; /* chance of it in its place, given those above it */
 };
 
+/* Symbols of the same order in schemas/fraud_score.avsc. */
+enum reasons_state {
+    REASONS_NONE, /* below reasons.threshold */
+    REASONS_GIVEN,
+    REASONS_PAST_BOUND,  /* reasons.per_second were given already */
+    REASONS_UNAVAILABLE, /* the model has no reference */
+};
+
 /* What the heads and the policy made of an event. */
 struct outcome {
     bool applied;    /* changed its user's row: neither bad, redelivered,
@@ -106,7 +115,9 @@ struct outcome {
     bool too_late;   /* by time.lateness.max */
     bool expired;    /* by state.ttl: it begins its user's row anew */
     float fraud, anomaly;
-    bool flagged;          /* fraud >= fraud.threshold */
+    bool flagged; /* fraud >= fraud.threshold */
+    enum reasons_state reasons_state;
+    const struct reasons *reasons; /* where they are given */
     bool tiled;            /* its user has more events in the longest window
                               than windows.events */
     uint64_t n;            /* event number of this user */

@@ -1,17 +1,22 @@
 #include "decide.h"
 
 #include "hash.h"
+#include "state.h"
 
 /* What the options say, in one order and one notation. */
 static void hash_policy(struct policy *p)
 {
     struct {
-        double fraud_threshold, explore_rate;
+        double fraud_threshold, explore_rate, reasons_threshold;
         uint64_t when, interval_ms, items, seen, events_min, pool, seed;
+        uint64_t reasons_per_second, reasons_count;
         uint64_t category_max, type_count;
         uint64_t types[POLICY_TYPES_MAX];
     } all = {
         .fraud_threshold = p->fraud_threshold,
+        .reasons_threshold = p->reasons_threshold,
+        .reasons_per_second = p->reasons_per_second,
+        .reasons_count = p->reasons_count,
         .when = p->recommend_when,
         .interval_ms = (uint64_t)p->interval_ms,
         .items = p->list_items,
@@ -32,6 +37,9 @@ void policy_init(struct policy *p, const struct config *c)
 {
     *p = (struct policy){
         .fraud_threshold = c->fraud_threshold,
+        .reasons_threshold = c->reasons_threshold,
+        .reasons_per_second = c->reasons_per_second,
+        .reasons_count = c->reasons_count,
         .recommend_when = c->recommend_when,
         .interval_ms = c->recommend_interval,
         .list_items = c->recommend_items,
@@ -124,11 +132,36 @@ uint32_t decide_slots(const struct policy *p, uint64_t key,
     return slots;
 }
 
+static bool takes_reasons(const struct policy *p, const struct event *ev,
+                          const struct outcome *o)
+{
+    if (!o->scored) return false;
+    if (p->explain_id) return ev->past.event_id == p->explain_id;
+    return p->reasons_per_second > 0 &&
+           (double)o->fraud >= p->reasons_threshold;
+}
+
+static enum reasons_state reasons_state(const struct policy *p, struct batch *b,
+                                        uint32_t i)
+{
+    const struct event *ev = &b->events[i];
+    bool no_time = ev->past.flags & PAST_NO_TIME;
+    if (!takes_reasons(p, ev, &b->outcomes[i])) return REASONS_NONE;
+    if (!p->explains) return REASONS_UNAVAILABLE;
+    if (p->explain_id) return REASONS_GIVEN;
+    return reason_budget_take(&b->partitions[i]->reasons, p->reasons_per_second,
+                              ev->user,
+                              no_time ? ev->time_ms : ev->place.stream_ms)
+               ? REASONS_GIVEN
+               : REASONS_PAST_BOUND;
+}
+
 void decide(const struct policy *p, struct batch *b)
 {
     for (uint32_t i = 0; i < b->count; i++) {
         struct outcome *o = &b->outcomes[i];
         /* NaN, a model without a fraud head, is never at or above. */
         o->flagged = o->scored && (double)o->fraud >= p->fraud_threshold;
+        o->reasons_state = reasons_state(p, b, i);
     }
 }

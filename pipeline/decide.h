@@ -1,4 +1,4 @@
-/* decide.h - what the configuration makes of scores: pure functions.
+/* decide.h - what the configuration makes of scores: functions of the log.
  *
  * recommend.when = interval keeps the time of the newest list in the user's
  * row, so who gets a list follows from the log alone, live or replayed.
@@ -30,7 +30,12 @@ struct policy {
     double explore_rate;
     uint32_t explore_pool;
     uint64_t explore_seed;
-    char hash[17]; /* of all that the configuration says here, hex */
+    double reasons_threshold;
+    uint32_t reasons_per_second, reasons_count;
+    bool explains;       /* the model has a reference; serving_new's */
+    uint64_t explain_id; /* only the event of this id is, without a bound:
+                            inspect's; 0: none such */
+    char hash[17];       /* of all that the configuration says here, hex */
 };
 
 void policy_init(struct policy *p, const struct config *c);
@@ -56,7 +61,8 @@ uint32_t decide_slots(const struct policy *p, uint64_t key,
                       struct ranked *candidates, uint32_t count,
                       double *propensity);
 
-/* Scores -> flags, for every scored event of the batch. */
+/* Scores -> flags, and which are explained, for every scored event of the
+ * batch. The partition's budget (reason_budget.h) is used up on the way. */
 void decide(const struct policy *p, struct batch *b);
 
 #endif

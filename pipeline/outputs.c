@@ -4,6 +4,7 @@
 
 #include "enrichment.h"
 #include "framing.h"
+#include "reason_text.h"
 #include "schemas.h"
 
 enum {
@@ -12,7 +13,8 @@ enum {
     FIXED_BYTES = 256,    /* of a record: numbers, lengths, hashes */
     PER_EVENT = 2,        /* a score and a list, or one dead letter */
     LIST_ITEM_DATUMS = 4, /* a record, its id, score and propensity */
-    RECORD_DATUMS = 24,   /* the rest of either record */
+    REASON_DATUMS = 7,    /* a record and its fields, one of them a union */
+    RECORD_DATUMS = 32,   /* the rest of either record */
     ARENA_BYTES = 1 << 20,
 };
 
@@ -27,6 +29,7 @@ struct outputs {
     uint32_t item_features;
     uint64_t item_names; /* of the features */
     const struct policy *policy;
+    const struct model *model;
     const char *topic;
     struct schema *schemas[OUTPUTS]; /* NULL: dead letters have none */
     uint32_t schema_ids[OUTPUTS];
@@ -36,6 +39,7 @@ struct outputs {
     struct message *messages; /* (PER_EVENT * batch.events.max) */
     uint32_t count;
     struct tape tape;
+    struct reason_words *words; /* (reasons.count) of the score at hand */
     struct arena arena;
 };
 
@@ -46,7 +50,9 @@ static const char *const SCHEMA_NAMES[OUTPUTS] = {
 
 uint32_t outputs_datums_max(const struct config *c)
 {
-    return RECORD_DATUMS + LIST_ITEM_DATUMS * c->recommend_items;
+    uint32_t lists = LIST_ITEM_DATUMS * c->recommend_items;
+    uint32_t reasons = REASON_DATUMS * c->reasons_count;
+    return RECORD_DATUMS + (lists > reasons ? lists : reasons);
 }
 
 enum rc outputs_parse_schemas(struct schema *out[OUTPUTS], struct err *e)
@@ -66,6 +72,7 @@ void outputs_free(struct outputs *o)
         schema_free(o->schemas[i]);
     free(o->messages);
     free(o->tape.at);
+    free(o->words);
     arena_fini(&o->arena);
     free(o);
 }
@@ -75,6 +82,7 @@ void outputs_set_serving(struct outputs *o, const struct model *model,
 {
     const struct model_info *info = model ? model_info(model) : NULL;
     o->policy = policy;
+    o->model = model;
     o->model_hash = info ? info->hash : NULL;
     o->family = info ? info->family : NULL;
     o->has_fraud = info && info->has_fraud;
@@ -123,22 +131,55 @@ static void put_origin(const struct outputs *o, struct tape *t,
     put_long(t, DATUM_LONG, r->offset);
 }
 
-/* null for a model without a fraud head. */
-static void put_probability(const struct outputs *o, struct tape *t,
-                            float fraud)
+/* A union of null and a float or double. */
+static void put_optional(struct tape *t, bool is_there, enum datum_kind kind,
+                         double d)
 {
     uint32_t at = t->count;
-    put_long(t, DATUM_UNION, o->has_fraud ? 1 : 0);
-    if (o->has_fraud)
-        put_float(t, DATUM_FLOAT, (double)fraud);
+    put_long(t, DATUM_UNION, is_there ? 1 : 0);
+    if (is_there)
+        put_float(t, kind, d);
     else
         (void)put(t, DATUM_NULL);
     t->at[at].span = 2;
 }
 
+static void put_reason(const struct outputs *o, struct tape *t,
+                       const struct reason *r, struct reason_words *words)
+{
+    uint32_t at = t->count;
+    const char *name = NULL;
+    if (r->part == REASON_FEATURE)
+        name = model_feature_name(o->model, r->feature);
+    reason_text(r, name, words);
+    (void)put(t, DATUM_RECORD);
+    put_text(t, slice_str(words->code));
+    put_text(t, slice_str(words->text));
+    put_text(t, slice_str(words->feature));
+    put_optional(t, !isnan(r->value), DATUM_DOUBLE, (double)r->value);
+    put_float(t, DATUM_FLOAT, (double)r->log_odds);
+    end_container(t, at, 5);
+}
+
+static void put_reasons(struct outputs *o, struct tape *t,
+                        const struct outcome *u)
+{
+    const struct reasons *r = u->reasons;
+    uint32_t array;
+    put_long(t, DATUM_ENUM, u->reasons_state);
+    put_text(t, slice_str(r ? model_info(o->model)->reference : ""));
+    put_optional(t, r, DATUM_FLOAT, r ? (double)r->base : 0);
+    put_optional(t, r, DATUM_FLOAT, r ? (double)r->log_odds : 0);
+    array = t->count;
+    (void)put(t, DATUM_ARRAY);
+    for (uint32_t i = 0; r && i < r->count; i++)
+        put_reason(o, t, &r->at[i], &o->words[i]);
+    end_container(t, array, r ? r->count : 0);
+}
+
 /* In the order of schemas/fraud_score.avsc. */
-static void tape_fraud(const struct outputs *o, struct tape *t,
-                       const struct batch *b, uint32_t i)
+static void tape_fraud(struct outputs *o, struct tape *t, const struct batch *b,
+                       uint32_t i)
 {
     const struct event *ev = &b->events[i];
     const struct outcome *u = &b->outcomes[i];
@@ -148,14 +189,16 @@ static void tape_fraud(const struct outputs *o, struct tape *t,
     put_text(t, ev->user);
     put_text(t, ev->item);
     put_long(t, DATUM_LONG, ev->time_ms);
-    put_probability(o, t, u->fraud);
+    /* null for a model without a fraud head. */
+    put_optional(t, o->has_fraud, DATUM_FLOAT, (double)u->fraud);
     put_float(t, DATUM_FLOAT, (double)u->anomaly);
     put_long(t, DATUM_BOOLEAN, u->flagged);
     put_float(t, DATUM_DOUBLE, o->policy->fraud_threshold);
     put_long(t, DATUM_LONG, u->label_offset);
     put_long(t, DATUM_LONG, ev->item_label_offset);
+    put_reasons(o, t, u);
     put_origin(o, t, &b->records[i]);
-    end_container(t, 0, 16);
+    end_container(t, 0, 21);
 }
 
 /* In the order of schemas/recommendations.avsc. */
@@ -480,7 +523,8 @@ enum rc outputs_new(struct outputs **out, const struct outputs_options *from,
 {
     struct outputs *o = calloc(1, sizeof *o);
     const struct config *c = from->config;
-    size_t list_bytes = (size_t)c->recommend_items * (64 + FIXED_BYTES);
+    size_t list_bytes = (size_t)c->recommend_items * (64 + FIXED_BYTES) +
+                        (size_t)c->reasons_count * sizeof *o->words;
     if (!o) return ERR(e, RC_STOP, "outputs: no memory");
     set_stage(o, from);
     o->topic = from->topic;
@@ -495,7 +539,8 @@ enum rc outputs_new(struct outputs **out, const struct outputs_options *from,
         calloc((size_t)PER_EVENT * c->batch_events_max, sizeof *o->messages);
     o->tape.max = outputs_datums_max(c);
     o->tape.at = calloc(o->tape.max, sizeof *o->tape.at);
-    if (!o->messages || !o->tape.at ||
+    o->words = calloc(c->reasons_count, sizeof *o->words);
+    if (!o->messages || !o->tape.at || !o->words ||
         !arena_init(&o->arena,
                     ARENA_BYTES + 2 * c->record_bytes_max + list_bytes)) {
         outputs_free(o);

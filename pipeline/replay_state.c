@@ -75,7 +75,8 @@ struct exporting {
 static bool is_ours(void *user, struct slice key)
 {
     const struct exporting *x = user;
-    return worker_share(key, x->share->state->o.workers) == x->share->index;
+    const struct replay_state_options *o = &x->share->state->o;
+    return worker_share(o->config, key, o->workers) == x->share->index;
 }
 
 static enum rc put_row(void *user, struct slice key, struct slice row,

@@ -38,8 +38,17 @@ static void users_decide(struct stage *s, struct batch *b)
     decide(&self(s)->policy, b);
 }
 
+static void users_explain(struct stage *s, struct batch *b)
+{
+    stage_users_explain(self(s)->stage, b);
+}
+
 static const struct stage_ops USERS = {
-    .apply = users_apply, .forward = users_forward, .decide = users_decide};
+    .apply = users_apply,
+    .forward = users_forward,
+    .decide = users_decide,
+    .explain = users_explain,
+};
 
 /* --- new, free --------------------------------------------------------- */
 
@@ -86,6 +95,8 @@ enum rc serving_new(struct serving **out, const struct serving_options *o,
     s->config = o->config;
     s->model = o->model;
     policy_init(&s->policy, o->config);
+    s->policy.explains = o->model && *model_info(o->model)->reference;
+    s->policy.explain_id = o->explain_id;
     shapes_init(&s->history, &s->features, o->config, o->fields);
     rc = admit_init(&s->admit, o->config, o->fields, e);
     if (rc == RC_OK) rc = take_stage(s, o, e);

@@ -41,6 +41,7 @@ struct serving_options {
     uint32_t fields;             /* mapping_fields */
     bool lists;                  /* somebody wants recommendations */
     struct catalogue *catalogue; /* lent; NULL: none */
+    uint64_t explain_id;         /* as in struct policy */
 };
 enum rc serving_new(struct serving **out, const struct serving_options *o,
                     struct err *e) MUST_USE;

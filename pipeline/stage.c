@@ -14,6 +14,12 @@ void stage_decide_nothing(struct stage *s, struct batch *b)
     (void)b;
 }
 
+void stage_explain_nothing(struct stage *s, struct batch *b)
+{
+    (void)s;
+    (void)b;
+}
+
 static void route_apply(struct stage *s, struct state *st, struct batch *b)
 {
     (void)s;
@@ -25,6 +31,7 @@ static const struct stage_ops ROUTE = {
     .apply = route_apply,
     .forward = stage_forward_nothing,
     .decide = stage_decide_nothing,
+    .explain = stage_explain_nothing,
 };
 
 struct stage STAGE_OF_ROUTE = {.ops = &ROUTE};

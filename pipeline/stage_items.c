@@ -124,6 +124,7 @@ static const struct stage_ops ITEMS = {
     .apply = items_apply,
     .forward = stage_forward_nothing,
     .decide = stage_decide_nothing,
+    .explain = stage_explain_nothing,
 };
 
 enum rc stage_items_new(struct stage **out, const struct stage_items_options *o,

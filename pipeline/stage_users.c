@@ -23,6 +23,12 @@ struct stage_users {
                                        not touch its user's context */
     uint32_t request_count;
     struct lists *lists; /* NULL: nobody wants any */
+
+    struct explainer *explainer; /* NULL: nothing is explained */
+    struct past_event *context;  /* (2 W) of the event being explained */
+    struct reasons *reasons;     /* (events_max) of requests */
+    struct reason *reason_lists; /* (events_max, reasons_max) */
+    uint32_t reasons_max;
 };
 
 /* --- taking memory ------------------------------------------------------ */
@@ -39,13 +45,34 @@ static enum rc take_lists(struct stage_users *s, struct err *e)
     return s->o.lists ? lists_new(&s->lists, &o, e) : RC_OK;
 }
 
+static enum rc take_reasons(struct stage_users *s, struct err *e)
+{
+    const struct policy *p = s->o.policy;
+    const struct model_info *info = model_info(s->o.model);
+    size_t n = s->o.events_max;
+    if (p->reasons_per_second == 0 && !p->explain_id) return RC_OK;
+    TRY(explainer_new(&s->explainer, s->o.model, e));
+    if (!s->explainer) return RC_OK;
+    s->reasons_max =
+        p->explain_id ? info->features + REASON_PARTS : p->reasons_count;
+    s->context = calloc(2 * (size_t)s->window, sizeof *s->context);
+    s->reasons = calloc(n, sizeof *s->reasons);
+    s->reason_lists = calloc(n * s->reasons_max, sizeof *s->reason_lists);
+    if (s->context && s->reasons && s->reason_lists) return RC_OK;
+    return ERR(e, RC_STOP,
+               "users stage: no memory for reasons; lower batch.events.max or "
+               "reasons.count");
+}
+
 static enum rc take_scoring(struct stage_users *s, struct err *e)
 {
     const struct model_info *info = model_info(s->o.model);
     size_t n = s->o.events_max;
     s->window = info->window;
     TRY(shapes_fit_model(s->o.history, s->o.features, info, e));
-    s->past_max = n * 2 * s->window;
+    TRY(take_reasons(s, e));
+    /* Once for a request, once more for what is kept to be explained. */
+    s->past_max = n * 2 * s->window * (s->explainer ? 2 : 1);
     s->past = calloc(s->past_max, sizeof *s->past);
     s->requests = calloc(n, sizeof *s->requests);
     s->scores = calloc(n, sizeof *s->scores);
@@ -83,6 +110,10 @@ enum rc stage_users_new(struct stage_users **out,
 void stage_users_free(struct stage_users *s)
 {
     if (!s) return;
+    explainer_free(s->explainer);
+    free(s->context);
+    free(s->reasons);
+    free(s->reason_lists);
     free(s->feature_rows);
     free(s->past);
     free(s->requests);
@@ -128,6 +159,7 @@ static void gather_request(struct stage_users *s, struct batch *b, uint32_t i)
     history_copy(s->o.history, &us->history, count, 0, past);
     s->past_used += count;
     s->request_event[s->request_count] = i;
+    us->request = s->request_count;
     s->requests[s->request_count++] = (struct score_request){
         .context = &us->context,
         .n = o->n,
@@ -160,6 +192,29 @@ static void gather_aside(struct stage_users *s, struct batch *b, uint32_t i,
         .features = o->features,
     };
     s->request_count++;
+}
+
+/* The whole context of event n. */
+static uint32_t context_count(const struct stage_users *s, uint64_t n)
+{
+    return (uint32_t)(n - history_start(n, s->window) + 1);
+}
+
+/* Another event of this user is about to be applied. The one before it in
+ * this batch may be explained yet, in its own context (I4), of which the
+ * history need not keep the oldest. */
+static void keep_context(struct stage_users *s, const struct user_state *us)
+{
+    struct score_request *r = &s->requests[us->request];
+    struct past_event *past = &s->past[s->past_used];
+    uint32_t count = context_count(s, r->n);
+    if (r->event_count >= count) return;
+    assert(us->history.events_total == r->n + 1);
+    assert(count <= s->past_max - s->past_used);
+    history_copy(s->o.history, &us->history, count, 0, past);
+    s->past_used += count;
+    r->events = past;
+    r->event_count = count;
 }
 
 /* Events before it in this batch keep the row that they were applied to;
@@ -218,6 +273,7 @@ static void apply_event(struct stage_users *s, struct state *st,
     o->n = us->history.events_total;
     o->too_late =
         admit_too_late(s->o.admit, us->history.newest_time_ms, &ev->past);
+    if (s->explainer && us->batch == s->batch) keep_context(s, us);
     if (!history_apply(s->o.history, &us->history, offset, &ev->past)) return;
     o->applied = true;
     o->tiled = windows_apply(&s->o.features->user, us->windows, &ev->past, row);
@@ -358,4 +414,49 @@ enum rc stage_users_forward(struct stage_users *s, struct batch *b,
     drop_asides(s);
     if (s->lists) lists_make(s->lists, s->scorer, s->scores, b);
     return RC_OK;
+}
+
+/* --- scores -> reasons -------------------------------------------------- */
+
+/* The whole context of a request: its own, or that of its user's history,
+ * where its event is the newest. */
+static const struct past_event *context_of(struct stage_users *s,
+                                           const struct batch *b, uint32_t r)
+{
+    const struct score_request *request = &s->requests[r];
+    const struct user_state *us = b->users[s->request_event[r]];
+    uint32_t count = context_count(s, request->n);
+    if (request->event_count >= count)
+        return request->events + (request->event_count - count);
+    assert(us->history.events_total == request->n + 1);
+    history_copy(s->o.history, &us->history, count, 0, s->context);
+    return s->context;
+}
+
+static void explain_request(struct stage_users *s, struct batch *b, uint32_t r)
+{
+    struct outcome *o = &b->outcomes[s->request_event[r]];
+    struct reason *list = &s->reason_lists[(size_t)r * s->reasons_max];
+    struct reasons *reasons = &s->reasons[r];
+    const struct explain_request request = {
+        .events = context_of(s, b, r),
+        .event_count = context_count(s, s->requests[r].n),
+        .hidden = o->hidden,
+        .features = o->features,
+        .reasons_max = s->reasons_max,
+    };
+    if (!explain(s->explainer, s->scorer, &request, reasons)) {
+        o->reasons_state = REASONS_UNAVAILABLE;
+        return;
+    }
+    memcpy(list, reasons->at, reasons->count * sizeof *list);
+    reasons->at = list;
+    o->reasons = reasons;
+}
+
+void stage_users_explain(struct stage_users *s, struct batch *b)
+{
+    for (uint32_t r = 0; r < s->request_count; r++)
+        if (b->outcomes[s->request_event[r]].reasons_state == REASONS_GIVEN)
+            explain_request(s, b, r);
 }

@@ -52,4 +52,8 @@ void stage_users_apply(struct stage_users *s, struct state *st,
 enum rc stage_users_forward(struct stage_users *s, struct batch *b,
                             struct err *e) MUST_USE;
 
+/* Scores that decide() chose -> their reasons. Where the scores' numbers are
+ * too large to be told apart they become unavailable. */
+void stage_users_explain(struct stage_users *s, struct batch *b);
+
 #endif

@@ -23,6 +23,7 @@
 #include "admit.h"
 #include "batch.h"
 #include "history.h"
+#include "reason_budget.h"
 #include "snapshot.h"
 #include "store.h"
 #include "windows.h"
@@ -34,6 +35,7 @@ struct user_state {
     struct context *context; /* the scorer's; NULL: not cached */
     uint64_t batch;          /* the stage's: the batch that touched the
                                 row last; never stored */
+    uint32_t request;        /* likewise: the newest of its requests there */
     struct partition *partition;
     uint64_t hash;
     uint32_t key_len;
@@ -79,6 +81,8 @@ struct partition {
                                     there has gone through */
     uint32_t partitions;         /* of the topic */
     struct label_stand labels;
+    /* What explaining scores has used up, before next and before committed. */
+    struct reason_budget reasons, committed_reasons;
     bool held;      /* the record at next waits for its schema; the worker's */
     bool behind;    /* the event at next waits for labels that it knew when it
                        was committed; the worker's */

@@ -607,6 +607,7 @@ void state_committed(struct state *st)
         if (p->committed < p->next) {
             p->committed = p->next;
             p->committed_stream_ms = p->stream_ms;
+            p->committed_reasons = p->reasons;
         }
         if (p->labels.committed < p->labels.next)
             p->labels.committed = p->labels.next;
@@ -628,6 +629,7 @@ static void rewind_to(struct partition *p, const struct log_place *place)
 static void rewind_partition(struct state *st, struct partition *p)
 {
     struct partition_store *ps = p->store;
+    p->reasons = p->committed_reasons;
     if (p->next > p->committed) {
         p->next = p->committed;
         p->stream_ms = p->committed_stream_ms;

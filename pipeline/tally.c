@@ -77,6 +77,7 @@ void tally_batch(struct worker_metrics *m, const char *topic,
 {
     uint64_t folded = 0, scored = 0, repeated = 0, lists = 0, flagged = 0,
              late = 0, tiled = 0, forgotten = 0, labels = 0, cut = 0, bytes = 0;
+    uint64_t reasons[REASONS_UNAVAILABLE + 1] = {0};
     for (uint32_t i = 0; i < b->count; i++) {
         const struct event *ev = &b->events[i];
         const struct outcome *o = &b->outcomes[i];
@@ -96,6 +97,7 @@ void tally_batch(struct worker_metrics *m, const char *topic,
         if (!ev->fold) tally_place(m, topic, b, i);
         lists += o->list_count > 0;
         flagged += o->flagged;
+        reasons[o->reasons_state]++;
         tiled += o->tiled;
         cut += ev->text_cut && !ev->fold;
         late += o->applied && (ev->past.flags & PAST_LATE);
@@ -113,6 +115,9 @@ void tally_batch(struct worker_metrics *m, const char *topic,
     metrics_add(m, COUNT_outputs_fraud, scored);
     metrics_add(m, COUNT_outputs_recommendations, lists);
     metrics_add(m, COUNT_outputs_flagged, flagged);
+    metrics_add(m, COUNT_reasons_given, reasons[REASONS_GIVEN]);
+    metrics_add(m, COUNT_reasons_past_bound, reasons[REASONS_PAST_BOUND]);
+    metrics_add(m, COUNT_reasons_unavailable, reasons[REASONS_UNAVAILABLE]);
     if (!finite) tally_latency(m, b);
 }
 

@@ -1,7 +1,7 @@
 /* The spine. Begin at worker_step, at the end of this file.
  *
  *     poll -> decode -> recall -> append -> forward -> decide
- *          -> encode -> produce -> commit -> checkpoint
+ *          -> explain -> encode -> produce -> commit -> checkpoint
  *
  * I1  A consumed offset is committed only with every output made from it: in
  *     the same Kafka transaction (exactly once) or after their
@@ -171,9 +171,9 @@ static uint32_t poll_wait_ms(const struct worker *w)
     return (uint32_t)(commit_in_ms(w) < wait_ms ? commit_in_ms(w) : wait_ms);
 }
 
-uint32_t worker_share(struct slice user, uint32_t count)
+uint32_t worker_share(const struct config *c, struct slice user, uint32_t count)
 {
-    return (uint32_t)(hash_mix(hash64(user)) % count);
+    return reason_lane(user, reason_lanes(c->reasons_per_second)) % count;
 }
 
 /* True if event i is for this worker. Records of a partition that has been
@@ -184,7 +184,8 @@ static bool is_ours(const struct worker *w, const struct event *ev,
     if (!p) return false;
     if (w->o.share_count <= 1) return true;
     if (ev->bad != BAD_NONE) return w->o.share_index == 0;
-    return worker_share(ev->user, w->o.share_count) == w->o.share_index;
+    return worker_share(w->o.config, ev->user, w->o.share_count) ==
+           w->o.share_index;
 }
 
 /* --- schemas still to come ---------------------------------------------- */
@@ -414,6 +415,7 @@ static enum rc spine(struct worker *w, struct err *e)
     STEP(append, (stage_apply(w->stage, w->state, b), RC_OK)); /* events -> rows (I4) */
     STEP(forward, stage_forward(w->stage, b, e));           /* rows -> scores   (I5) */
     STEP(decide, (stage_decide(w->stage, b), RC_OK));       /* scores -> flags       */
+    STEP(explain, (stage_explain(w->stage, b), RC_OK));     /* scores -> reasons (I5) */
     TRY(send_outputs(w, e));                                /* encode, produce       */
     TRY(observe(w, e));                                     /* metrics; replay       */
     source_release(w->o.source);

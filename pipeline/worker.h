@@ -39,8 +39,10 @@ typedef enum rc worker_observe_fn(void *user, const struct batch *b,
 /* Sees the rows of a finite log's end, committed, before they go. */
 typedef enum rc worker_end_fn(void *user, struct state *st, struct err *e);
 
-/* Which of count shares a user is in (worker_options.share_index). */
-uint32_t worker_share(struct slice user, uint32_t count);
+/* Which of count shares a user is in (worker_options.share_index). A share is
+ * a number of whole lanes of reason_budget.h. */
+uint32_t worker_share(const struct config *c, struct slice user,
+                      uint32_t count);
 
 struct worker_options {
     const struct config *config;
@@ -74,6 +76,7 @@ struct worker_options {
                                         they are in it */
     worker_end_fn *at_end;           /* NULL: none */
     void *end_user;
+    uint64_t explain_id;        /* as in struct policy */
     worker_observe_fn *observe; /* NULL: none */
     void *observer;
 };

@@ -86,6 +86,7 @@ static enum rc take_users(struct worker *w, struct err *e)
         .model = w->o.model,
         .context_bytes_max = w->o.context_bytes_max,
         .fields = mapping_fields(w->o.mapping),
+        .explain_id = w->o.explain_id,
         .lists = w->o.observe ||
                  !(w->o.sink->ignores & (1u << OUTPUT_RECOMMENDATIONS)),
         .catalogue = w->o.catalogue,

@@ -7,6 +7,7 @@
 #include "catalogue_read.h"
 #include "cli.h"
 #include "progress.h"
+#include "reason_budget.h"
 #include "replay_report.h"
 #include "verify_report.h"
 
@@ -237,7 +238,10 @@ static enum rc open_catalogue(struct command *c, struct err *e)
 
 static enum rc open_all(struct command *c, struct err *e)
 {
+    /* More than there are lanes of users would have none (worker_share). */
+    uint32_t workers_max = reason_lanes(c->config->reasons_per_second);
     if (c->o.workers == 0) c->o.workers = c->config->workers;
+    if (c->o.workers > workers_max) c->o.workers = workers_max;
     if (c->o.features_path && c->o.workers > 1)
         return ERR(e, RC_STOP,
                    "--features needs one worker: its rows are in the order of "

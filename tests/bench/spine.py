@@ -84,6 +84,9 @@ def run_mode(bench, mode, events, options):
         steps = step_seconds(run)
         tokens = run.metric("millrace_model_tokens_total")
         hits = run.metric("millrace_context_reads_total")
+        given = sum(float(v) for v in re.findall(
+            r'^millrace_reasons_total\{state="given".*\} (\S+)$',
+            run.get("/metrics")[1], re.M))
         missed = sum(float(v) for v in re.findall(
             r'^millrace_context_reads_total\{from="recomputed".*\} (\S+)$',
             run.get("/metrics")[1], re.M))
@@ -105,10 +108,23 @@ def run_mode(bench, mode, events, options):
         "counts_ok": all(n == events for n in counts.values()) and extra == 0,
         "context_hit_rate": round(1 - missed / hits, 4) if hits else None,
         "tokens_per_event": round(tokens / events, 3),
+        "explained": round(given / events, 4),
         "step_us_per_event": {s: round(t * 1e6 / events, 2)
                               for s, t in steps.items()},
     }
     return result, sample
+
+
+def explain_share(bench, config, options):
+    """The threshold above which there is the wanted share of the scores."""
+    path = f"{bench.dir}/all.avro"
+    harness.millrace("replay", "--topic", bench.options["input.topic"],
+                     "--config", config, "--fraud-to", path)
+    with open(path, "rb") as f:
+        scores = sorted(record["probability"] for record in fastavro.reader(f))
+    threshold = scores[int((1 - options.reasons) * (len(scores) - 1))]
+    options.set += [f"reasons.threshold={threshold:.9g}",
+                    "reasons.per_second=65535"]
 
 
 def decode_sample(values, schema):
@@ -165,6 +181,8 @@ def parse():
     parser.add_argument("--mode", choices=MODES, action="append")
     parser.add_argument("--set", action="append", default=[],
                         metavar="KEY=VALUE", help="further options of run")
+    parser.add_argument("--reasons", type=float, default=0, metavar="SHARE",
+                        help="explain this share of the scores, e.g. 0.01")
     parser.add_argument("--no-replay", action="store_true",
                         help="leave out the comparison with replay")
     parser.add_argument("--timeout", type=float, default=600)
@@ -195,6 +213,11 @@ def main():
                   "events": options.events, "users": options.users,
                   "workers": options.workers}
         samples = {}
+        if options.reasons:
+            say("finding the threshold of reasons")
+            explain_share(bench, first, options)
+            first = bench.config(modes[0], **dict(
+                s.split("=", 1) for s in options.set))
         for mode in modes:
             say(f"running {mode}")
             result[mode], samples[mode] = run_mode(bench, mode, options.events,
@@ -211,7 +234,8 @@ def main():
     rows = [(key.replace("_", " "), lambda r, k=key: r.get(k, "-"))
             for key in ("events_per_second", "cpu_us_per_event", "rss_mib",
                         "fraud_scores", "recommendations", "repeated",
-                        "context_hit_rate", "tokens_per_event", "sampled",
+                        "context_hit_rate", "tokens_per_event", "explained",
+                        "sampled",
                         "sampled_equal")]
     steps = result[modes[0]]["step_us_per_event"]
     rows += [(f"  {s}, us per event",

@@ -263,6 +263,8 @@ class Case(unittest.TestCase):
             "model.dir": f"{self.dir}/model",
             "history.events": "32",
             "windows": "1d,7d",
+            # Scores of random weights are all alike, and in the middle.
+            "reasons.per_second": "0",
         }
 
     def path(self, name):

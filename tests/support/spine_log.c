@@ -178,15 +178,15 @@ void spine_log_free(struct spine_log *log)
 struct config *spine_config(const char *const *sets)
 {
     const char *all[SETS_MAX] = {
-        "role.user=user",         "role.item=item",
-        "role.event_id=id",       "role.type=type",
-        "role.time=time",         "role.amount=cents",
-        "role.amount.minor=true", "history.events=32",
-        "windows=1h,1d",          "batch.events.max=16",
-        "recommend.items=5",      "delivery=exactly_once",
-        "time.future.max=0",      "log.level=error",
-        "state.checkpoint.rows=8"};
-    uint32_t count = 15;
+        "role.user=user",          "role.item=item",
+        "role.event_id=id",        "role.type=type",
+        "role.time=time",          "role.amount=cents",
+        "role.amount.minor=true",  "history.events=32",
+        "windows=1h,1d",           "batch.events.max=16",
+        "recommend.items=5",       "delivery=exactly_once",
+        "time.future.max=0",       "log.level=error",
+        "state.checkpoint.rows=8", "reasons.per_second=0"};
+    uint32_t count = 16;
     struct config *c;
     struct err e;
     for (; sets && *sets; sets++)
@@ -291,8 +291,8 @@ uint64_t spine_run_count(const struct spine_run *r, enum metrics_counter c)
 static void place_of(const struct message *m, struct decoder *const *decoders,
                      struct spine_output *out)
 {
-    struct datum at[64];
-    struct tape tape = {.at = at, .max = 64};
+    struct datum at[128];
+    struct tape tape = {.at = at, .max = 128};
     struct err e;
     if (m->output == OUTPUT_DEAD_LETTERS) {
         const struct header *h = &m->headers[3];

@@ -63,8 +63,9 @@ static void step_to(struct spine_run *r, uint64_t given)
 static void count_on(struct spine_log *log, struct store *store,
                      size_t context_bytes)
 {
-    const char *sets[] = {"commit.interval=1ms", "batch.events.max=32",
-                          "recommend.when=interval", NULL};
+    const char *sets[] = {"commit.interval=1ms",      "batch.events.max=32",
+                          "recommend.when=interval",  "reasons.threshold=0.4",
+                          "reasons.per_second=65535", NULL};
     struct spine_run r;
     uint64_t before;
     spine_run_open(&r, log, sets);
@@ -76,6 +77,7 @@ static void count_on(struct spine_log *log, struct store *store,
     before = calls;
     step_to(&r, EVENTS);
     assert_int_equal(calls - before, 0);
+    assert_true(spine_run_count(&r, COUNT_reasons_given) > EVENTS / 10);
     spine_run_to_end(&r);
     assert_int_equal(spine_run_count(&r, COUNT_events_scored), EVENTS);
     spine_run_close(&r);

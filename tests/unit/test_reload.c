@@ -571,6 +571,7 @@ static void test_live_options(void **state)
         "model.dir",       /* reload.c */
         "reload.warm",     /* reload.c */
         "fraud.threshold", /* policy_init, of the new serving */
+        "reasons.threshold",
         "recommend.when",
         "recommend.types",
         "recommend.interval",

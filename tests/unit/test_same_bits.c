@@ -24,6 +24,9 @@ static struct spine_log the_log;
 static struct spine_run first;
 static struct spine_outputs expected;
 
+/* Some of the scores with reasons, whose bits count too. */
+#define REASONS "reasons.per_second=65535", "reasons.threshold=0.57"
+
 struct way {
     const char *batch; /* option text */
     size_t context_bytes, cache_bytes;
@@ -33,7 +36,7 @@ struct way {
 static void run_share(struct spine_run *r, const struct way *way,
                       uint32_t share)
 {
-    const char *sets[] = {way->batch, LISTS, NULL};
+    const char *sets[] = {way->batch, LISTS, REASONS, NULL};
     spine_run_open(r, &the_log, sets);
     r->options.context_bytes_max = way->context_bytes;
     r->options.cache_bytes = way->cache_bytes;
@@ -73,6 +76,8 @@ static void test_caches_differ(void **state)
     cold = spine_run_count(&first, COUNT_context_misses);
     warm = spine_run_count(&r, COUNT_context_misses);
     assert_int_equal(expected.count, 2 * EVENTS);
+    assert_in_range(spine_run_count(&first, COUNT_reasons_given), EVENTS / 20,
+                    EVENTS * 19 / 20);
     assert_true(warm < EVENTS / 2);
     assert_true(cold > warm + EVENTS / 10);
     spine_run_close(&r);
@@ -108,6 +113,7 @@ static void test_through_the_store(void **state)
                           "commit.interval=1ms",
                           "state.checkpoint.rows=1000000",
                           "state.checkpoint.age=100ms",
+                          REASONS,
                           LISTS,
                           NULL};
     struct store_options o = {.memory_bytes = 8 << 20};
