@@ -193,7 +193,8 @@ static void put_keys(const struct behaviour *b, uint32_t l,
     bool bf16 = p->config.kv_bf16;
     size_t offset = l * kv_layer_bytes(d, bf16);
 
-    matrix_norm(a->x, r->count, d, params_of(p, b->values, t->norm1_weight),
+    matrix_norm(a->x, r->count, d, NORM_EPSILON,
+                params_of(p, b->values, t->norm1_weight),
                 params_of(p, b->values, t->norm1_bias), a->norm1, a->stats1);
     matrix_multiply(a->norm1, d, r->count, &b->layer[l].keyvalue,
                     params_of(p, b->values, t->keyvalue_bias), a->keyvalue,
@@ -301,7 +302,8 @@ void behaviour_layer_forward(const struct behaviour *b, uint32_t l,
     add_branch(r, l, MASK_ATTENTION, m, a->mixed, &b->layer[l].output,
                params_of(p, b->values, t->output_bias), a->x_wanted, a->middle,
                a->branch);
-    matrix_norm(a->middle, rows, d, params_of(p, b->values, t->norm2_weight),
+    matrix_norm(a->middle, rows, d, NORM_EPSILON,
+                params_of(p, b->values, t->norm2_weight),
                 params_of(p, b->values, t->norm2_bias), a->norm2, a->stats2);
     matrix_multiply(a->norm2, d, rows, &b->layer[l].up,
                     params_of(p, b->values, t->up_bias), a->up, h, MATRIX_SET);

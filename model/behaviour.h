@@ -15,6 +15,8 @@
 #include "matrix.h"
 #include "params.h"
 
+#define NORM_EPSILON ((real)1e-5)
+
 struct token {
     uint32_t row[FIELDS_MAX]; /* into the embedding of each field */
     int64_t time_ms;          /* read only with has_time */

@@ -245,7 +245,7 @@ const real *trainer_forward(struct trainer *t, const struct sequence *in,
     for (uint32_t l = 0; l <= last; l++)
         behaviour_layer_forward(b, l, l < last ? &t->rows : &t->last_rows,
                                 &t->act[l], &t->mask);
-    matrix_norm(t->act[last].out, t->last_rows.wanted_count, d,
+    matrix_norm(t->act[last].out, t->last_rows.wanted_count, d, NORM_EPSILON,
                 params_of(p, b->values, p->norm_weight),
                 params_of(p, b->values, p->norm_bias), t->hidden,
                 t->hidden_stats);

@@ -92,12 +92,17 @@ enum rc dir_read_json(const char *path, size_t bytes_max, json_t **out,
 
 enum rc dir_write_text(const char *path, const char *text, struct err *e)
 {
+    return dir_write_bytes(path, slice_str(text), e);
+}
+
+enum rc dir_write_bytes(const char *path, struct slice bytes, struct err *e)
+{
     FILE *file = fopen(path, "wb");
     bool ok;
     if (!file)
         return ERR(e, RC_STOP, "cannot create %s: %s", path, strerror(errno));
-    ok = fputs(text, file) != EOF && fflush(file) == 0 &&
-         fsync(fileno(file)) == 0;
+    ok = fwrite(bytes.ptr, 1, bytes.len, file) == bytes.len &&
+         fflush(file) == 0 && fsync(fileno(file)) == 0;
     if (fclose(file) != 0 || !ok)
         return ERR(e, RC_STOP, "cannot write %s: %s", path, strerror(errno));
     return RC_OK;

@@ -30,7 +30,9 @@ enum rc dir_read_json(const char *path, size_t bytes_max, json_t **out,
 /* XXH3 of a file's bytes. */
 enum rc dir_hash_file(const char *path, uint64_t *hash, struct err *e) MUST_USE;
 
-/* Writes and syncs. */
+/* Write and sync. */
+enum rc dir_write_bytes(const char *path, struct slice bytes,
+                        struct err *e) MUST_USE;
 enum rc dir_write_text(const char *path, const char *text,
                        struct err *e) MUST_USE;
 

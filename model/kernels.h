@@ -71,7 +71,8 @@ struct kernels {
                      size_t c_stride, enum matrix_mode mode);
     void (*gelu)(const real *x, size_t count, real *y);
     void (*gelu_backward)(const real *x, size_t count, real *dy);
-    void (*norm)(const real *x, uint32_t rows, uint32_t width,
+    void (*gelu_erf)(const real *x, size_t count, real *y);
+    void (*norm)(const real *x, uint32_t rows, uint32_t width, real epsilon,
                  const real *weight, const real *bias, real *y, real *stats);
     void (*norm_backward)(const real *x, const real *stats, const real *weight,
                           const real *dy, uint32_t rows, uint32_t width,

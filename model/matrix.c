@@ -130,10 +130,15 @@ void matrix_gelu_backward(const real *x, size_t count, real *dy)
     kernels_get()->gelu_backward(x, count, dy);
 }
 
-void matrix_norm(const real *x, uint32_t rows, uint32_t width,
+void matrix_gelu_erf(const real *x, size_t count, real *y)
+{
+    kernels_get()->gelu_erf(x, count, y);
+}
+
+void matrix_norm(const real *x, uint32_t rows, uint32_t width, real epsilon,
                  const real *weight, const real *bias, real *y, real *stats)
 {
-    kernels_get()->norm(x, rows, width, weight, bias, y, stats);
+    kernels_get()->norm(x, rows, width, epsilon, weight, bias, y, stats);
 }
 
 void matrix_norm_backward(const real *x, const real *stats, const real *weight,

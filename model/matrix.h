@@ -56,9 +56,14 @@ void matrix_multiply(const real *a, size_t a_stride, uint32_t rows,
 void matrix_gelu(const real *x, size_t count, real *y);
 void matrix_gelu_backward(const real *x, size_t count, real *dy);
 
-/* y = (x - mean) / sqrt(variance + 1e-5) * weight + bias, row by row. stats
- * (M, 2) receives mean and reciprocal deviation; may be NULL. */
-void matrix_norm(const real *x, uint32_t rows, uint32_t width,
+/* y = x Phi(x), Phi the normal distribution: GELU in the form with erf, within
+ * 1e-6. In place is allowed. */
+void matrix_gelu_erf(const real *x, size_t count, real *y);
+
+/* y = (x - mean) / sqrt(variance + epsilon) * weight + bias, row by row. stats
+ * (M, 2) receives mean and reciprocal deviation; may be NULL. In place is
+ * allowed. */
+void matrix_norm(const real *x, uint32_t rows, uint32_t width, real epsilon,
                  const real *weight, const real *bias, real *y, real *stats);
 /* dx += ..., dweight += ..., dbias += .... */
 void matrix_norm_backward(const real *x, const real *stats, const real *weight,
@@ -77,6 +82,10 @@ real matrix_log(real x);
 static inline real matrix_sigmoid(real x)
 {
     return 1 / (1 + matrix_exp(-x));
+}
+static inline real matrix_tanh(real x)
+{
+    return 1 - 2 / (1 + matrix_exp(2 * x));
 }
 
 /* Backward. c (rows, cols) = or += a b, inner in between; a or b may stand

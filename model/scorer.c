@@ -274,7 +274,7 @@ static void flush(struct scorer *s)
     if (s->rows > 0) {
         run_layers(s);
         for (uint32_t i = 0; i < s->wanted; i++)
-            matrix_norm(s->last_x + (size_t)i * d, 1, d,
+            matrix_norm(s->last_x + (size_t)i * d, 1, d, NORM_EPSILON,
                         params_of(p, s->model->values, p->norm_weight),
                         params_of(p, s->model->values, p->norm_bias),
                         s->wanted_to[i], NULL);

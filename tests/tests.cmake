@@ -30,6 +30,8 @@ if(MILLRACE_TESTS)
   add_test(NAME oracle_codec COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python
     ${CMAKE_SOURCE_DIR}/tests/support/codec_oracle.py $<TARGET_FILE:codec_driver> 2000 1)
   set_tests_properties(oracle_codec PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
+  add_executable(text_driver tests/support/oracle/text_driver.c)
+  target_link_libraries(text_driver PRIVATE millrace_pipeline)
   add_executable(tokenizer_driver tests/support/oracle/tokenizer_driver.c)
   target_link_libraries(tokenizer_driver PRIVATE millrace_pipeline)
   add_test(NAME oracle_tokenizer COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python

@@ -47,7 +47,13 @@ static void gelu_backward(const real *x, size_t count, real *dy)
     }
 }
 
-static void norm(const real *x, uint32_t rows, uint32_t width,
+static void gelu_erf(const real *x, size_t count, real *y)
+{
+    for (size_t i = 0; i < count; i++)
+        y[i] = (real)(0.5 * x[i] * (1 + erf((double)x[i] * sqrt(0.5))));
+}
+
+static void norm(const real *x, uint32_t rows, uint32_t width, real epsilon,
                  const real *weight, const real *bias, real *y, real *stats)
 {
     for (uint32_t r = 0; r < rows; r++, x += width, y += width) {
@@ -57,7 +63,7 @@ static void norm(const real *x, uint32_t rows, uint32_t width,
         mean /= width;
         for (uint32_t i = 0; i < width; i++)
             variance += (x[i] - mean) * (x[i] - mean);
-        scale = 1 / sqrt(variance / width + 1e-5);
+        scale = 1 / sqrt(variance / width + epsilon);
         for (uint32_t i = 0; i < width; i++)
             y[i] = (real)((x[i] - mean) * scale * weight[i] + bias[i]);
         if (stats) {
@@ -291,6 +297,7 @@ const struct kernels kernels_ref = {
     .multiply = multiply,
     .gelu = gelu,
     .gelu_backward = gelu_backward,
+    .gelu_erf = gelu_erf,
     .norm = norm,
     .norm_backward = norm_backward,
     .log_sum_exp = log_sum_exp,

@@ -80,6 +80,18 @@ static size_t run_gelu(const struct kernels *k, struct source *s, float *out)
     return 2 * count;
 }
 
+static size_t run_gelu_erf(const struct kernels *k, struct source *s,
+                           float *out)
+{
+    size_t count = 1 + pick_below(s, 100);
+    float *x = pick_many(s, count);
+    for (size_t i = 0; i < count; i++)
+        x[i] *= i % 3 ? 6 : 40; /* on both sides of where it is cut off */
+    k->gelu_erf(x, count, out);
+    free(x);
+    return count;
+}
+
 static size_t run_norm(const struct kernels *k, struct source *s, float *out)
 {
     uint32_t rows = 1 + pick_below(s, 5), width = 8 * (1 + pick_below(s, 12));
@@ -87,7 +99,8 @@ static size_t run_norm(const struct kernels *k, struct source *s, float *out)
     float *x = pick_many(s, reals), *weight = pick_many(s, width);
     float *bias = pick_many(s, width), *dy = pick_many(s, reals);
     float *stats = out + reals, *dx = stats + 2 * rows;
-    k->norm(x, rows, width, weight, bias, out, stats);
+    k->norm(x, rows, width, pick_below(s, 2) ? 1e-5f : 1e-12f, weight, bias,
+            out, stats);
     for (size_t i = 0; i < reals + 2 * width; i++)
         dx[i] = pick(s);
     k->norm_backward(x, stats, weight, dy, rows, width, dx, dx + reals,
@@ -294,6 +307,7 @@ static const struct {
 } runs[] = {
     {"multiply", run_multiply, 1e-4},
     {"gelu", run_gelu, 2e-5},
+    {"gelu_erf", run_gelu_erf, 1e-6},
     {"norm", run_norm, 1e-4},
     {"softmax", run_softmax, 1e-5},
     {"exp, log, add", run_single, 1e-6}, /* of the value */
