@@ -20,7 +20,7 @@ enum {
     VALIDATION_SHARE = 4,
     START_KEY = 0x7374,
     SHUFFLE_KEY = 0x7368,
-    BATCH_CONTEXTS = 64,
+    BATCH_CONTEXTS = 32,
     BATCH_TOKENS_MIN = 1024,
     BATCH_TOKENS_MAX = 16384,
     DROPOUT_EVENTS = 256, /* of an item, where there are none */

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -172,7 +173,7 @@ static const struct cli_usage *usage_of(struct command *c)
         {"item-buckets", "N", CLI_U32, &c->o.item_buckets,
          "hashed rows for other items (default 64)"},
         {"batch-tokens", "N", CLI_U32, &c->o.batch_tokens,
-         "of one step (default: 64 contexts, 1024 to 16384 tokens)"},
+         "of one step (default: 32 contexts, 1024 to 16384 tokens)"},
         {"negatives", "N", CLI_U32, &c->o.negatives,
          "sampled items in the loss; 0: all (default: all up to 4096, else "
          "1024)"},
@@ -224,6 +225,12 @@ static const struct cli_usage *usage_of(struct command *c)
     return &usage;
 }
 
+static bool is_directory(const char *path)
+{
+    struct stat at;
+    return stat(path, &at) == 0 && S_ISDIR(at.st_mode);
+}
+
 static int parse(struct command *c, int argc, char **argv)
 {
     int status;
@@ -246,6 +253,11 @@ static int parse(struct command *c, int argc, char **argv)
     if (!c->topic == (c->cli.arg_count == 0))
         return cli_complain(&c->cli, EXIT_USAGE,
                             "give container files or --topic NAME");
+    if (c->o.from && !is_directory(c->o.from))
+        return cli_complain(&c->cli, EXIT_USAGE,
+                            "--from %s is not a model directory; the time to "
+                            "learn from is --learn-from",
+                            c->o.from);
     if (c->search > SEARCH_TRIALS_MAX)
         return cli_complain(&c->cli, EXIT_USAGE, "--search %u, at most %d",
                             c->search, SEARCH_TRIALS_MAX);

@@ -21,8 +21,8 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
 MILLRACE = os.environ["MILLRACE_BIN"]
 CONFIG = os.path.join(TOP, "config", "items.conf")
-TRAIN = ("--leave-one-out", "--window", "200", "--width", "128",
-         "--epochs", "30", "--patience", "10")
+TRAIN = ("--leave-one-out", "--window", "200", "--epochs", "20",
+         "--patience", "10")
 CUTS = (1, 5, 10, 20)
 PARTS = 2  # workers of a replay
 

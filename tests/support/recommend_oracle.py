@@ -6,7 +6,8 @@ in the denominator, what the user had is masked and ties count against; the
 model beats popularity. Method: users walk through the items in steps of their
 own; some end with an item that is nowhere else, some have one or two events.
 The popularity ranking, which goes by the same rules as the model's, is counted
-here a second time. Both forms of the file give the same numbers.
+here a second time. Both forms of the file give the same numbers. Then the log
+grows by new items, and training goes on from a model of the old one.
 
 usage: recommend_oracle.py MILLRACE SOURCE_DIR"""
 import json
@@ -72,6 +73,46 @@ def measure(millrace, source, path):
     return json.loads(done.stdout)
 
 
+def command(millrace, *words):
+    return subprocess.run([millrace, *words], capture_output=True, text=True,
+                          check=False)
+
+
+def ids(model):
+    with open(os.path.join(model, "item.ids"), encoding="ascii") as file:
+        return file.read().splitlines()
+
+
+def go_on(millrace, source, pairs, folder):
+    """Old ids keep their lines, new ones come behind them; another shape, or
+    what is no model, is refused with what to do."""
+    first, log = os.path.join(folder, "first"), os.path.join(folder, "a.avro")
+    newer, more = os.path.join(folder, "newer"), os.path.join(folder, "b.avro")
+    train = ("train", "behaviour", "--config",
+             os.path.join(source, "config", "items.conf"), "--leave-one-out")
+    assert command(millrace, "import", pairs, "--to", log,
+                   "--format", "pairs").returncode == 0
+    assert command(millrace, *train, log, "--out", first, *QUICK,
+                   "--epochs", "2").returncode == 0
+    with open(pairs, "a", encoding="ascii") as file:
+        file.writelines(f"v{user} new-{user % 4 + i}\n"
+                        for user in range(30) for i in range(4))
+    assert command(millrace, "import", pairs, "--to", more,
+                   "--format", "pairs").returncode == 0
+    done = command(millrace, *train, more, "--out", newer, "--from", first,
+                   "--epochs", "1")
+    assert done.returncode == 0, done.stderr
+    old, new = ids(first), ids(newer)
+    assert new[:len(old)] == old
+    assert {line.split(":", 1)[1] for line in new[len(old):]} == {
+        f"new-{i}" for i in range(5)}  # the others are held back
+    for words, status, says in (
+            (("--from", first, "--window", "30"), 1, "--window 20, not 30"),
+            (("--from", "2026-01-01"), 2, "--learn-from")):
+        done = command(millrace, *train, more, "--out", newer, *words)
+        assert (done.returncode, says in done.stderr) == (status, True), done
+
+
 def main():
     millrace, source = sys.argv[1:]
     users = list(walks())
@@ -86,6 +127,7 @@ def main():
                             for user, walk in enumerate(users))
         got = measure(millrace, source, pairs)
         again = measure(millrace, source, lists)
+        go_on(millrace, source, pairs, folder)
     tested, unknown, hit_rate, ndcg = popularity(users, 10)
     print(f"HR@10 {got['hr@10']:.3f}, NDCG@10 {got['ndcg@10']:.3f}; popularity "
           f"{hit_rate:.3f}, {ndcg:.3f}; {unknown} of {tested} items unknown")
