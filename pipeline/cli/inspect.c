@@ -1,5 +1,5 @@
-/* inspect - a user, an item, a model, a store: what is there, as people read
- * it. */
+/* inspect - a user, an event, an item, a model, a store: what is there, as
+ * people read it. */
 #include "inspect.h"
 
 #include <string.h>
@@ -8,13 +8,16 @@
 #include "model.h"
 
 static const char SYNOPSIS[] =
-    "inspect user ID | item ID | model DIR | store DIR [options]";
+    "inspect user ID | event ID | item ID | model DIR | store DIR [options]";
 static const char ABOUT[] =
     "user   one user's row: offsets, windows, newest events, and with "
     "model.dir the\n"
     "       segment; from state.dir "
     "(also while a\n"
     "       process runs), or by folding a log\n"
+    "event  one event of a log: its score, and every reason for it, whatever "
+    "the\n"
+    "       threshold\n"
     "item   how often the model of model.dir saw it, and which items are like "
     "it\n"
     "model  what a model directory holds, and for which data it was made\n"
@@ -90,7 +93,10 @@ static int parse(struct inspect *in, int argc, char **argv)
 {
     const struct cli_option options[] = {
         {"log", "FILE", CLI_TEXTS, &in->logs,
-         "user: fold these container files instead of reading state.dir"},
+         "user: fold these container files instead of reading state.dir; "
+         "event: where it is"},
+        {"labels", "FILE", CLI_TEXTS, &in->labels,
+         "user, event: labels of that log's events (record Label)"},
         {"events", "N", CLI_U32, &in->events,
          "user: newest events shown (default 20; --json: all); item: "
          "nearest items"},
@@ -114,20 +120,22 @@ static int run(struct inspect *in)
     const char *kind = in->cli.arg_count > 0 ? in->cli.args[0] : "";
     const char *what;
     if (strcmp(kind, "user") != 0 && strcmp(kind, "model") != 0 &&
-        strcmp(kind, "store") != 0 && strcmp(kind, "item") != 0)
+        strcmp(kind, "store") != 0 && strcmp(kind, "item") != 0 &&
+        strcmp(kind, "event") != 0)
         return cli_complain(&in->cli, EXIT_USAGE,
-                            "inspect what? user ID, item ID, model DIR or "
-                            "store DIR");
+                            "inspect what? user ID, event ID, item ID, model "
+                            "DIR or store DIR");
     if (in->cli.arg_count != 2)
         return cli_complain(
             &in->cli, EXIT_USAGE, "%s: give one %s", kind,
-            strcmp(kind, "user") == 0 || strcmp(kind, "item") == 0 ? "ID"
-                                                                   : "DIR");
+            strcmp(kind, "model") == 0 || strcmp(kind, "store") == 0 ? "DIR"
+                                                                     : "ID");
     what = in->cli.args[1];
     if (strcmp(kind, "model") == 0) return inspect_model(in, what);
     if (strcmp(kind, "store") == 0) return inspect_store(in, what);
     in->config = cli_config(&in->cli);
     if (!in->config) return EXIT_CONFIG;
+    if (strcmp(kind, "event") == 0) return inspect_event(in, what);
     return strcmp(kind, "item") == 0 ? inspect_item(in, what)
                                      : inspect_user(in, what);
 }

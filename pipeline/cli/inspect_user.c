@@ -4,15 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "inspect.h"
-#include "log_input.h"
+#include "inspect_log.h"
 #include "model.h"
-#include "progress.h"
 #include "shapes.h"
-#include "sink_null.h"
 #include "store.h"
 #include "user_row.h"
-#include "worker.h"
 
 enum {
     READER_MEMORY_BYTES = 16 << 20,
@@ -35,10 +31,7 @@ struct subject {
     struct feature_shape own_features;
 
     /* By a fold: */
-    struct metrics *metrics;
-    struct log_input input;
-    struct sink *sink;
-    struct worker *worker;
+    struct inspect_log log;
 
     /* What was found; history NULL: nothing. */
     char from[STORE_NAME_MAX + 16];
@@ -109,49 +102,15 @@ static enum rc find_in_store(struct subject *s, struct err *e)
 
 /* --- by folding a log -------------------------------------------------- */
 
-static enum rc open_worker(struct subject *s, struct err *e)
-{
-    const struct config *c = s->in->config;
-    struct worker_options o = {
-        .config = c,
-        .cache_bytes = c->state_cache,
-        .finite = true,
-        .share_count = 1,
-    };
-    TRY(metrics_new(&s->metrics, 1, e));
-    TRY(log_input_open(&s->input, c, s->in->logs.at, s->in->logs.count, NULL,
-                       NULL, e));
-    TRY(sink_null_new(&s->sink, e));
-    o.metrics = metrics_worker(s->metrics, 0);
-    o.source = s->input.source;
-    o.mapping = s->input.mapping;
-    o.topic = s->input.topic;
-    o.sink = s->sink;
-    return worker_new(&s->worker, &o, e);
-}
-
-static enum rc fold(struct subject *s, struct err *e)
-{
-    struct progress p;
-    uint64_t total = log_input_total(&s->input);
-    enum rc rc = RC_OK;
-    progress_start(&p, "folding", "bytes", (double)total);
-    while (rc == RC_OK && !source_ended(s->input.source)) {
-        rc = worker_step(s->worker, e);
-        progress_update(&p, (double)log_input_done(&s->input), NULL);
-    }
-    progress_end(&p);
-    return rc;
-}
-
 static enum rc find_in_log(struct subject *s, struct err *e)
 {
+    const bool never = false;
     struct partition *p;
     struct user_state *us;
     struct state *st;
-    TRY(open_worker(s, e));
-    TRY(fold(s, e));
-    st = worker_state(s->worker);
+    TRY(inspect_log_open(&s->log, s->in, (struct worker_options){0}, e));
+    TRY(inspect_log_fold(&s->log, &never, e));
+    st = worker_state(s->log.worker);
     if (state_partitions(st, &p, 1) == 0) return RC_OK;
     TRY(state_peek(st, p, s->user, &us, e));
     if (!us) return RC_OK;
@@ -365,10 +324,7 @@ static enum rc print(const struct subject *s, struct err *e)
 
 static void close_all(struct subject *s)
 {
-    worker_free(s->worker);
-    if (s->sink) sink_close(s->sink);
-    log_input_close(&s->input);
-    metrics_free(s->metrics);
+    inspect_log_close(&s->log);
     history_fini(&s->own_history_shape, &s->own_history);
     windows_free(&s->own_features.user, s->own_windows);
     store_close(s->store);

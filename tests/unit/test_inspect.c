@@ -2,6 +2,7 @@
  *         reset asks before it changes anything.
  * Method  A generated log, folded by inspect and counted by cat; a store with
  *         rows put in by hand, one of them changed. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,8 +16,10 @@
 
 #include "capture.h"
 #include "cli.h"
+#include "feature_row.h"
 #include "hash.h"
 #include "random_model.h"
+#include "shapes.h"
 #include "store.h"
 #include "train.h"
 #include "user_row.h"
@@ -130,6 +133,120 @@ static void write_model(void)
     (void)snprintf(path, sizeof path, "%s/model", dir);
     if (model_write(m, path, "# card\n", &e) != RC_OK) fail_msg("%s", e.text);
     model_free(m);
+}
+
+/* Random weights over the features that ROLES give. */
+static void write_fraud_model(const char *name, bool reference)
+{
+    static const char *const SETS[] = {"role.user=user_id",
+                                       "role.amount=amount"};
+    static char names[64][FEATURE_NAME_BYTES];
+    const char *list[64];
+    struct random_shape shape = {.layers = 1,
+                                 .width = 16,
+                                 .heads = 2,
+                                 .ffn = 32,
+                                 .window = 8,
+                                 .items = 30,
+                                 .has_time = true};
+    struct history_shape history;
+    struct feature_shape row;
+    struct config *c;
+    struct model *m;
+    char path[96];
+    struct err e;
+    if (config_load(&c, NULL, SETS, 2, &e) != RC_OK) fail_msg("%s", e.text);
+    shapes_init(&history, &row, c,
+                TRAIN_ITEM | TRAIN_TYPE | TRAIN_CATEGORY | TRAIN_CHANNEL |
+                    TRAIN_AMOUNT | TRAIN_TIME);
+    shape.features = feature_row_count(&row);
+    assert_in_range(shape.features, 10, 64);
+    for (uint32_t f = 0; f < shape.features; f++)
+        list[f] = feature_row_name(&row, f, names[f], FEATURE_NAME_BYTES);
+    m = random_model_named(shape, (struct random_names){list, true}, 3);
+    m->tables.has_fraud_reference = reference;
+    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (model_write(m, path, "# card\n", &e) != RC_OK) fail_msg("%s", e.text);
+    model_free(m);
+    config_free(c);
+}
+
+static double number_of(const json_t *object, const char *key)
+{
+    return json_number_value(json_object_get(object, key));
+}
+
+static void inspect_event_40(const char *id, const char *model,
+                             const char *more)
+{
+    run(command_inspect,
+        "inspect event %s %s --log %s/ev.avro --set model.dir=%s/%s %s", id,
+        more, dir, dir, model, ROLES);
+    assert_int_equal(got.status, EXIT_OK);
+}
+
+/* The id of the log's fortieth event. */
+static void make_events(char id[64])
+{
+    json_t *ev;
+    run(command_generate, "generate --to %s/ev.avro --events 500 --users 10",
+        dir);
+    run(command_cat, "cat --limit 40 %s/ev.avro", dir);
+    ev = json_loads(strrchr(got.out, '{'), 0, NULL);
+    assert_non_null(ev);
+    (void)snprintf(id, 64, "%s",
+                   json_string_value(json_object_get(ev, "event_id")));
+    json_decref(ev);
+}
+
+/* All reasons are there, whatever the options say of them, and add up. */
+static void test_an_event_of_a_log(void **state)
+{
+    json_t *out, *at;
+    double sum = 0, p, log_odds;
+    char id[64];
+    size_t i;
+    (void)state;
+    make_events(id);
+    write_fraud_model("full", true);
+    write_fraud_model("bare", false);
+    inspect_event_40(id, "full", "--json --set reasons.per_second=0");
+    out = json_loads(got.out, 0, NULL);
+    assert_non_null(out);
+    assert_string_equal(json_string_value(json_object_get(out, "event_id")),
+                        id);
+    assert_int_equal(json_integer_value(json_object_get(out, "offset")), 39);
+    assert_true(json_array_size(json_object_get(out, "reasons")) > 8);
+    json_array_foreach(json_object_get(out, "reasons"), i, at) sum +=
+        number_of(at, "contribution");
+    p = number_of(out, "probability");
+    log_odds = number_of(out, "reasons_log_odds");
+    assert_true(fabs(log(p / (1 - p)) - log_odds) < 1e-4);
+    assert_true(fabs(sum - (log_odds - number_of(out, "reasons_base"))) < 1e-4);
+    json_decref(out);
+    inspect_event_40(id, "full", "");
+    assert_non_null(strstr(got.out, "EVENT_ITSELF"));
+    assert_non_null(strstr(got.out, "  together\n"));
+    inspect_event_40(id, "bare", "");
+    assert_non_null(strstr(got.out, "no reasons: the model has no reference"));
+}
+
+static void test_events_that_are_not_there(void **state)
+{
+    char id[64];
+    (void)state;
+    make_events(id);
+    write_fraud_model("full", true);
+    run(command_inspect,
+        "inspect event none --log %s/ev.avro --set model.dir=%s/full %s", dir,
+        dir, ROLES);
+    assert_int_equal(got.status, EXIT_FAILED);
+    assert_non_null(strstr(got.err, "no event none"));
+    run(command_inspect, "inspect event none %s", ROLES);
+    assert_int_equal(got.status, EXIT_FAILED);
+    assert_non_null(strstr(got.err, "--log"));
+    run(command_inspect, "inspect event none --log %s/ev.avro %s", dir, ROLES);
+    assert_non_null(strstr(got.err, "model.dir"));
 }
 
 static void test_an_item_of_a_model(void **state)
@@ -304,9 +421,14 @@ int main(void)
 #define TEST(function)                                                         \
     cmocka_unit_test_setup_teardown(function, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
-        TEST(test_a_user_of_a_log), TEST(test_an_item_of_a_model),
-        TEST(test_a_users_segment), TEST(test_a_store),
-        TEST(test_usage),           TEST(test_reset_asks_on_a_terminal_only),
+        TEST(test_a_user_of_a_log),
+        TEST(test_an_event_of_a_log),
+        TEST(test_events_that_are_not_there),
+        TEST(test_an_item_of_a_model),
+        TEST(test_a_users_segment),
+        TEST(test_a_store),
+        TEST(test_usage),
+        TEST(test_reset_asks_on_a_terminal_only),
     };
     return cmocka_run_group_tests_name("inspect", tests, NULL, NULL);
 }
