@@ -68,6 +68,17 @@ uint32_t model_item_nearest(const struct model *m, uint32_t index, uint32_t k,
  * the model has none. */
 int32_t model_segment(const struct model *m, const float *hidden);
 
+/* What a fraud score is held against in reports; all of it comes from the
+ * rows that the fraud head learned from. The logistic regression of the label
+ * on features (F) alone: a probability, NaN where the model has none. */
+float model_regression(const struct model *m, const float *features);
+/* Of those rows the share in each bin of a feature, missing ones in the last
+ * bin; NULL: the model has none. And the bin of a value. */
+enum { MODEL_FEATURE_BINS = 13 };
+const float *model_feature_shares(const struct model *m, uint32_t feature);
+uint32_t model_feature_bin(const struct model *m, uint32_t feature, float x);
+const char *model_feature_name(const struct model *m, uint32_t feature);
+
 /* context_bytes_max bounds cached keys and values; events_max is the most
  * requests in one call, k_max the longest list of scorer_top_k. */
 struct scorer_limits {
@@ -114,6 +125,10 @@ struct score {
  * others need only their own event. */
 void scorer_score(struct scorer *s, const struct score_request *in,
                   struct score *out, uint32_t count);
+
+/* What the fraud head says of features (F) when it knows nothing of what the
+ * user did: with the mean hidden state of good events. NaN: it has none. */
+float scorer_fraud_alone(struct scorer *s, const float *features);
 
 /* Drops a user's context: its slot becomes NULL. */
 void scorer_forget(struct scorer *s, struct context **slot);

@@ -234,6 +234,20 @@ static real bin_fill(float y, float low, float high)
     return (real)((y - low) / (high - low));
 }
 
+static real standardise(const struct feature_layer *l, uint32_t f, float y)
+{
+    float z = (y - l->mean[f]) * l->scale[f];
+    if (z > STANDARD_LIMIT) z = STANDARD_LIMIT;
+    if (z < -STANDARD_LIMIT) z = -STANDARD_LIMIT;
+    return (real)z;
+}
+
+real feature_standardise(const struct feature_layer *l, uint32_t feature,
+                         float x)
+{
+    return standardise(l, feature, feature_signed_log(x));
+}
+
 void features_expand(const struct feature_layer *l, const float *x, real *out)
 {
     uint32_t features = l->features;
@@ -241,16 +255,13 @@ void features_expand(const struct feature_layer *l, const float *x, real *out)
     memset(out, 0, features * (2 + l->bins) * sizeof *out);
     for (uint32_t f = 0; f < features; f++) {
         const float *border = l->border + (size_t)f * (l->bins + 1);
-        float y, z;
+        float y;
         if (isnan(x[f])) {
             missing[f] = 1;
             continue;
         }
         y = feature_signed_log(x[f]);
-        z = (y - l->mean[f]) * l->scale[f];
-        if (z > STANDARD_LIMIT) z = STANDARD_LIMIT;
-        if (z < -STANDARD_LIMIT) z = -STANDARD_LIMIT;
-        out[f] = (real)z;
+        out[f] = standardise(l, f, y);
         for (uint32_t b = 0; b < l->bins; b++)
             bins[(size_t)f * l->bins + b] =
                 bin_fill(y, border[b], border[b + 1]);

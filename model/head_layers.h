@@ -111,6 +111,9 @@ struct feature_layer {
     uint32_t features, bins;
     const float *mean, *scale, *border;
 };
+/* The standardised signed log of one value that is not missing. */
+real feature_standardise(const struct feature_layer *l, uint32_t feature,
+                         float x);
 void features_expand(const struct feature_layer *l, const float *x, real *out);
 
 #endif

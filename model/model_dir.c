@@ -13,7 +13,7 @@
 
 enum {
     VALUES_ALIGN = 64,
-    TABLES = 12,
+    TABLES = 14,
     CONFIG_BYTES_MAX = 1 << 20,
 };
 
@@ -21,6 +21,7 @@ static const char weights_file[] = "model.safetensors";
 static const char config_file[] = "config.json";
 /* Models of older builds have none. */
 static const char fraud_reference[] = "table.fraud_reference_hidden";
+static const char baseline_weights[] = "baseline.regression";
 
 /* --- in memory ---------------------------------------------------------- */
 
@@ -34,8 +35,12 @@ static enum rc take_tables(struct model *m, struct err *e)
         calloc(features * (m->params.config.bins + 1) + 1, sizeof(float));
     t->fraud_reference_hidden = calloc(m->params.config.width, sizeof(float));
     t->fraud_reference_features = calloc(2 * features + 1, sizeof(float));
+    m->baseline.weights = calloc(2 * features + 1, sizeof(float));
+    m->baseline.shares =
+        calloc(features * MODEL_FEATURE_BINS + 1, sizeof(float));
     if (!t->feature_mean || !t->feature_scale || !t->feature_border ||
-        !t->fraud_reference_hidden || !t->fraud_reference_features)
+        !t->fraud_reference_hidden || !t->fraud_reference_features ||
+        !m->baseline.weights || !m->baseline.shares)
         return ERR(e, RC_STOP, "model: no memory for its tables");
     return RC_OK;
 }
@@ -146,6 +151,8 @@ void model_free(struct model *m)
     free(m->item_counts);
     free(m->popular);
     segments_fini(&m->segments);
+    free(m->baseline.weights);
+    free(m->baseline.shares);
     free(m->tables.fraud_reference_hidden);
     free(m->tables.fraud_reference_features);
     free(m->values);
@@ -237,6 +244,12 @@ static uint32_t list_tensors(const struct model *m, bool has_counts,
     if (has_counts)
         out[n++] =
             floats("table.item_counts", 1, p->config.items, m->item_counts);
+    if (m->baseline.there) {
+        out[n++] = floats(baseline_weights, 1, 2 * (uint64_t)features + 1,
+                          m->baseline.weights);
+        out[n++] = floats("baseline.feature_shares", features,
+                          MODEL_FEATURE_BINS, m->baseline.shares);
+    }
     if (!t->has_fraud_reference) return n;
     out[n++] =
         floats(fraud_reference, 1, p->config.width, t->fraud_reference_hidden);
@@ -309,6 +322,7 @@ static enum rc read_weights(struct model *m, bool has_counts, const char *path,
     TRY(safetensors_read(&file, path, e));
     m->tables.has_fraud_reference =
         safetensors_find(file, fraud_reference) != NULL;
+    m->baseline.there = safetensors_find(file, baseline_weights) != NULL;
     count = list_tensors(m, has_counts, want);
     reference = reference_tensor(&m->tables);
     rc = read_tensor(file, &reference, m->tables.reference, e);

@@ -18,6 +18,13 @@
 #include "tokenise.h"
 #include "top_k.h"
 
+/* What reports hold scores against (baseline.h). */
+struct baseline {
+    bool there;
+    float *weights; /* (2 F + 1): of features, of missing ones, the offset */
+    float *shares;  /* (F, MODEL_FEATURE_BINS) */
+};
+
 struct model {
     struct model_info info;
     struct params params;
@@ -27,6 +34,7 @@ struct model {
                                   field. Made by model_open */
     struct tokeniser tokeniser;
     struct head_tables tables;
+    struct baseline baseline;
     struct heads *heads;
     struct segments segments; /* count 0: none were made */
     int item_field;           /* index of the field, or -1 */

@@ -491,6 +491,17 @@ void scorer_suffixes(struct scorer *s, const struct past_event *events,
     context_pool_trim(&s->pool);
 }
 
+float scorer_fraud_alone(struct scorer *s, const float *features)
+{
+    const struct model *m = s->model;
+    const real *hidden = m->tables.fraud_reference_hidden;
+    float out;
+    if (!m->info.has_fraud || !m->tables.has_fraud_reference) return NAN;
+    matrix_thread_init();
+    heads_fraud(m->heads, &hidden, &features, 1, s->heads_scratch, &out);
+    return out;
+}
+
 /* ---- lists ----------------------------------------------------------- */
 
 void scorer_top_k(struct scorer *s, struct top_k_request *in, uint32_t count,

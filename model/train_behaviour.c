@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "baseline.h"
 #include "hash.h"
 #include "train.h"
 #include "train_card.h"
@@ -685,7 +686,9 @@ static enum rc count_and_group(struct run *r, struct err *e)
     if (r->o->segments > 0)
         TRY(train_segments(r->shared, r->lanes, r->team, &r->m->segments, e));
     r->m->info.segments = r->m->segments.count;
-    return r->m->info.has_fraud ? make_reference(r, e) : RC_OK;
+    if (!r->m->info.has_fraud) return RC_OK;
+    TRY(make_reference(r, e));
+    return baseline_fit(r->data, r->m, e);
 }
 
 static enum rc write_model(struct run *r, const struct card_facts *facts,

@@ -156,6 +156,11 @@ float evaluate_score(const struct evaluate *ev, uint64_t row, uint32_t column)
     return ev->scores[row * ev->columns + column];
 }
 
+int64_t evaluate_time(const struct evaluate *ev, uint64_t row)
+{
+    return ev->time_ms[row];
+}
+
 /* Whole days since 1970, also before it. */
 static int64_t day_of(int64_t time_ms)
 {

@@ -21,7 +21,7 @@
 
 #include "err.h"
 
-enum { EVALUATE_COLUMNS_MAX = 4 };
+enum { EVALUATE_COLUMNS_MAX = 8 };
 
 struct evaluate;
 

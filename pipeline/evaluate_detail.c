@@ -49,7 +49,9 @@ static void keep_at_rate(struct evaluate_detail *d, double rate, double recall,
                          double precision)
 {
     for (uint32_t i = 0; i < EVALUATE_RATES; i++) {
-        if (rate > EVALUATE_RATE[i] || recall <= d->recall_at_rate[i]) continue;
+        if (rate > EVALUATE_RATE[i] ||
+            (recall <= d->recall_at_rate[i] && !isnan(d->precision_at_rate[i])))
+            continue;
         d->recall_at_rate[i] = recall;
         d->precision_at_rate[i] = precision;
     }

@@ -28,5 +28,6 @@ void evaluate_sorted(const struct scored *rows, struct evaluate_result *out);
 bool evaluate_cards(struct scored *rows, uint32_t k,
                     struct evaluate_result *out, double *by_day);
 float evaluate_score(const struct evaluate *ev, uint64_t row, uint32_t column);
+int64_t evaluate_time(const struct evaluate *ev, uint64_t row);
 
 #endif

@@ -6,6 +6,12 @@
  *          Beside it the same for popularity, the items most often seen so
  *          far in the log, and for what came most often after the user's
  *          last item; those of the user left out alike.
+ * Baselines
+ *          With baselines, of every event too: the regression on features
+ *          that the model keeps, and its fraud head without what the user
+ *          did (model.h). drift counts the features of measured events.
+ * Logged   Lists of a run that explored, held against those of this replay
+ *          (off_policy.h): the item that came next is the reward.
  * Leave one out
  *          Each user's last item ranked among all items by the state before
  *          it. Items of earlier events are masked. What cannot be ranked
@@ -19,8 +25,11 @@
 #define MILLRACE_WATCH_H
 
 #include "batch.h"
+#include "drift.h"
 #include "evaluate.h"
 #include "labels.h"
+#include "logged_lists.h"
+#include "off_policy.h"
 #include "watch_items.h"
 
 struct watch_options {
@@ -32,9 +41,11 @@ struct watch_options {
     bool rank_all;   /* next items among all, whether or not there are lists */
     bool list_seen;  /* recommend.seen: lists may hold what the user had */
     bool popularity; /* needs the whole log in order: one worker */
-    bool baselines;  /* what came after the last item, too */
-    bool intervals;  /* resamples of rankings */
-    uint32_t scale;  /* of amounts: role.amount.scale */
+    bool baselines;  /* simpler ways, on the same events */
+    bool drift;      /* of features, where the model keeps their shares */
+    const struct logged_lists *logged; /* NULL: none */
+    bool intervals;                    /* resamples of rankings */
+    uint32_t scale;                    /* of amounts: role.amount.scale */
 };
 
 struct feature_file;
@@ -50,8 +61,24 @@ void watch_features(struct watch *w, struct feature_file *to);
 enum rc watch_batch(void *user, const struct batch *b, struct err *e);
 
 /* Columns of the scores. The amount is a baseline, and what was at stake. */
-enum { WATCH_FRAUD, WATCH_ANOMALY, WATCH_AMOUNT, WATCH_COLUMNS };
+enum {
+    WATCH_FRAUD,
+    WATCH_ANOMALY,
+    WATCH_AMOUNT,
+    WATCH_REGRESSION, /* baselines: of the features alone */
+    WATCH_ALONE,      /* the fraud head without the transformer */
+    WATCH_COLUMNS
+};
 struct evaluate *watch_scores(struct watch *w);
+
+/* Of all workers; NULL: not counted. The caller frees it. */
+enum rc watch_drift(struct watch *const *all, uint32_t count,
+                    struct drift **out, struct err *e) MUST_USE;
+/* Of all workers, with logged lists. unmatched: lists of events for which
+ * this replay makes none. */
+enum rc watch_off_policy(struct watch *const *all, uint32_t count,
+                         struct off_policy_result *out, uint64_t *unmatched,
+                         struct err *e) MUST_USE;
 
 /* Of all workers; there is a model. */
 enum rc watch_next(struct watch *const *all, uint32_t count,

@@ -29,6 +29,8 @@ struct viewer {
     int32_t segment[2];           /* by those hidden states; -1: none */
     bool has_before, has_after;   /* which hidden states are there */
     struct ranking_part measured; /* its next items */
+    bool has_logged;              /* a list that waits for what comes */
+    uint64_t logged;              /* its number */
 };
 
 struct watch_items {
@@ -44,6 +46,8 @@ struct watch_items {
     struct scorer *scorer; /* with rank_all, else NULL */
     float *logits;         /* (N) */
     struct watch_ranking next;
+    struct off_policy *off_policy; /* NULL: there are no logged lists */
+    uint64_t unmatched;            /* logged lists where this makes none */
 };
 
 static bool take_memory(struct watch_items *w)
@@ -53,10 +57,11 @@ static bool take_memory(struct watch_items *w)
     w->tallies = calloc(n, sizeof *w->tallies);
     if (w->o.popularity) w->popularity = popularity_new(w->items);
     if (w->o.baselines) w->cooccurrence = cooccurrence_new(w->items);
+    if (w->o.logged) w->off_policy = off_policy_new();
     if (w->o.rank_all) w->logits = malloc(n * sizeof *w->logits);
     return w->counts && w->tallies && (!w->o.popularity || w->popularity) &&
            (!w->o.baselines || w->cooccurrence) &&
-           (!w->o.rank_all || w->logits);
+           (!w->o.logged || w->off_policy) && (!w->o.rank_all || w->logits);
 }
 
 enum rc watch_items_new(struct watch_items **out, const struct watch_options *o,
@@ -99,6 +104,7 @@ void watch_items_free(struct watch_items *w)
     if (w->scorer) scorer_free(w->scorer);
     popularity_free(w->popularity);
     cooccurrence_free(w->cooccurrence);
+    off_policy_free(w->off_policy);
     free(w);
 }
 
@@ -303,6 +309,88 @@ static enum rc count_item(struct watch_items *w, const struct viewer *v,
                             e);
 }
 
+/* --- logged lists --------------------------------------------------------- */
+
+/* What this replay puts into place k, below the items that the log has above:
+ * the first of its own list that is not there. 0: its list has come to its
+ * end. */
+static uint64_t item_instead(const struct outcome *o,
+                             const struct logged_place *logged, uint32_t k)
+{
+    for (uint32_t i = 0; i < o->list_count; i++) {
+        uint64_t item = hash64(o->list[i].item);
+        uint32_t above = 0;
+        while (above < k && logged[above].item != item)
+            above++;
+        if (above == k) return item;
+    }
+    return 0;
+}
+
+static enum rc add_logged(struct watch_items *w, struct viewer *v,
+                          const struct record *r, const struct outcome *o,
+                          struct err *e)
+{
+    struct off_policy_place places[OFF_POLICY_PLACES_MAX];
+    uint32_t count;
+    const struct logged_place *logged =
+        logged_lists_find(w->o.logged, r->partition, r->offset, &count);
+    if (!logged) return RC_OK;
+    if (o->list_count == 0) {
+        w->unmatched++;
+        return RC_OK;
+    }
+    if (count > OFF_POLICY_PLACES_MAX) count = OFF_POLICY_PLACES_MAX;
+    for (uint32_t k = 0; k < count; k++) {
+        uint64_t instead = item_instead(o, logged, k);
+        places[k] =
+            (struct off_policy_place){.item = logged[k].item,
+                                      .instead = instead,
+                                      .logged = logged[k].propensity,
+                                      .other = logged[k].item == instead};
+    }
+    if (off_policy_add(w->off_policy, v->key, places, count, &v->logged, e) ==
+        RC_OK) {
+        v->has_logged = true;
+        return RC_OK;
+    }
+    (void)err_context(e, "the list of partition %d, offset %lld", r->partition,
+                      (long long)r->offset);
+    return RC_STOP;
+}
+
+/* The item that came is what the list before it earned. */
+static enum rc watch_logged(struct watch_items *w, struct viewer *v,
+                            const struct record *r, const struct event *ev,
+                            const struct outcome *o, struct err *e)
+{
+    if (!w->off_policy) return RC_OK;
+    if (v->has_logged && ev->time_ms >= w->o.from_ms &&
+        ev->time_ms < w->o.until_ms)
+        off_policy_reward(w->off_policy, v->logged, ev->past.item, 1);
+    v->has_logged = false;
+    return add_logged(w, v, r, o, e);
+}
+
+enum rc watch_items_off_policy(struct watch_items *const *all, uint32_t count,
+                               struct off_policy_result *out,
+                               uint64_t *unmatched, struct err *e)
+{
+    struct off_policy *whole = off_policy_new();
+    enum rc rc = RC_OK;
+    if (!whole) return ERR(e, RC_STOP, "off-policy: no memory");
+    *unmatched = 0;
+    for (uint32_t w = 0; rc == RC_OK && w < count; w++) {
+        *unmatched += all[w]->unmatched;
+        rc = off_policy_merge(whole, all[w]->off_policy, e);
+    }
+    if (rc == RC_OK) rc = off_policy_measure(whole, out, e);
+    off_policy_free(whole);
+    return rc;
+}
+
+/* --- all of an event ------------------------------------------------------ */
+
 enum rc watch_items_add(struct watch_items *w, const struct record *r,
                         const struct event *ev, const struct outcome *o,
                         struct err *e)
@@ -316,6 +404,7 @@ enum rc watch_items_add(struct watch_items *w, const struct record *r,
             return ERR(e, RC_STOP, "replay: no memory for its users");
     }
     TRY(measure_next(w, v, item, ev->time_ms, e));
+    TRY(watch_logged(w, v, r, ev, o, e));
     TRY(count_item(w, v, item, e));
     v->before_last = v->last;
     v->last = item;

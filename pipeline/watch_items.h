@@ -8,6 +8,7 @@
 
 #include "batch.h"
 #include "cooccurrence.h"
+#include "off_policy.h"
 
 /* How the items that came stood, and what else is known of the lists. */
 struct watch_ranking {
@@ -34,6 +35,9 @@ enum rc watch_items_add(struct watch_items *w, const struct record *r,
 /* Of all workers. */
 enum rc watch_items_next(struct watch_items *const *all, uint32_t count,
                          struct watch_ranking *out, struct err *e) MUST_USE;
+enum rc watch_items_off_policy(struct watch_items *const *all, uint32_t count,
+                               struct off_policy_result *out,
+                               uint64_t *unmatched, struct err *e) MUST_USE;
 enum rc watch_items_left_out(struct watch_items *const *all, uint32_t count,
                              struct watch_ranking *out, struct err *e) MUST_USE;
 

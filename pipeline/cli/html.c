@@ -9,7 +9,7 @@
 /* Of a chart, in its own units: the plot within the picture. */
 enum {
     WIDTH = 440,
-    HEIGHT = 306,
+    HEIGHT = 288,
     LEFT = 48,
     RIGHT = 428,
     TOP = 12,
@@ -19,10 +19,11 @@ enum {
 
 static const char STYLE[] =
     ":root{color-scheme:light dark;--ink:#1c2733;--soft:#5c6b7a;--line:#d7dee6;"
-    "--page:#fff;--box:#f4f7fa;--c0:#0b62a8;--c1:#c2570c;--c2:#6d7783}"
+    "--page:#fff;--box:#f4f7fa;--c0:#0b62a8;--c1:#c2570c;--c2:#6d7783;"
+    "--c3:#1d7f4e;--c4:#8a4fb0}"
     "@media(prefers-color-scheme:dark){:root{--ink:#e4ebf2;--soft:#9aa9b8;"
     "--line:#33404d;--page:#12181f;--box:#1a222b;--c0:#6db6f2;--c1:#f0a05a;"
-    "--c2:#93a0ad}}"
+    "--c2:#93a0ad;--c3:#6fcf97;--c4:#c79be6}}"
     "*{box-sizing:border-box}"
     "body{margin:0 auto;max-width:1080px;padding:24px 16px 64px;"
     "background:var(--page);color:var(--ink);"
@@ -38,9 +39,16 @@ static const char STYLE[] =
     "svg text{fill:var(--soft);font:12px system-ui,sans-serif}"
     ".axis{stroke:var(--line);fill:none}.aid{stroke:var(--soft);fill:none;"
     "stroke-dasharray:4 4}"
-    ".l0,.l1,.l2{fill:none;stroke-width:2}.l0{stroke:var(--c0)}"
-    ".l1{stroke:var(--c1)}.l2{stroke:var(--c2)}"
-    ".b0{fill:var(--c0)}.b1{fill:var(--c1)}.b2{fill:var(--c2)}"
+    ".l0,.l1,.l2,.l3,.l4{fill:none;stroke-width:2}.l0{stroke:var(--c0)}"
+    ".l1{stroke:var(--c1)}.l2{stroke:var(--c2)}.l3{stroke:var(--c3)}"
+    ".l4{stroke:var(--c4)}.b0{fill:var(--c0)}.b1{fill:var(--c1)}"
+    ".b2{fill:var(--c2)}.b3{fill:var(--c3)}.b4{fill:var(--c4)}"
+    ".key{font-size:.85rem;color:var(--soft);padding-left:11%}"
+    ".key span{margin-right:16px;white-space:nowrap}"
+    ".key i{display:inline-block;width:10px;height:10px;margin-right:6px}"
+    ".k0{background:var(--c0)}.k1{background:var(--c1)}"
+    ".k2{background:var(--c2)}.k3{background:var(--c3)}"
+    ".k4{background:var(--c4)}"
     ".wide{overflow-x:auto}"
     "table{border-collapse:collapse;margin:0 0 "
     "14px;font-variant-numeric:tabular-nums}"
@@ -143,9 +151,14 @@ static void begin_chart(struct html *h, const char *title, const char *x_name)
                   (LEFT + RIGHT) / 2, BOTTOM + 31, x_name);
 }
 
+static void end_picture(struct html *h)
+{
+    (void)fputs("</svg><div class=\"key\">", h->file);
+}
+
 static void end_chart(struct html *h)
 {
-    (void)fputs("</svg></figure>\n", h->file);
+    (void)fputs("</div></figure>\n", h->file);
 }
 
 /* anchor: which end of the text stands at x. */
@@ -165,13 +178,10 @@ static void tick_y(struct html *h, double y, const char *text)
                   LEFT, at_y(y), RIGHT, LEFT - 6, at_y(y) + 4, text);
 }
 
+/* Behind the picture, where names have room on any screen. */
 static void legend(struct html *h, uint32_t i, const char *name)
 {
-    double y = HEIGHT - 3, x = LEFT + 130 * (double)i;
-    (void)fprintf(h->file,
-                  "<rect class=\"b%u\" x=\"%.0f\" y=\"%.0f\" width=\"10\" "
-                  "height=\"10\"/><text x=\"%.0f\" y=\"%.0f\">%s</text>",
-                  i, x, y - 9, x + 15, y, name);
+    (void)fprintf(h->file, "<span><i class=\"k%u\"></i>%s</span>", i, name);
 }
 
 static void draw_line(struct html *h, const struct html_line *l, uint32_t i)
@@ -208,10 +218,11 @@ void html_lines(struct html *h, const struct html_chart *c)
     if (!isnan(c->level))
         (void)fprintf(h->file, "<path class=\"aid\" d=\"M%d %.1fH%d\"/>", LEFT,
                       at_y(c->level), RIGHT);
-    for (uint32_t i = c->count; i-- > 0;) {
+    for (uint32_t i = c->count; i-- > 0;)
         draw_line(h, &c->lines[i], i);
+    end_picture(h);
+    for (uint32_t i = 0; i < c->count; i++)
         legend(h, i, c->lines[i].name);
-    }
     end_chart(h);
 }
 
@@ -260,10 +271,9 @@ void html_bars(struct html *h, const struct html_bars *b)
     tick_x(h, 0, b->left, "start");
     tick_x(h, 1, b->right, "end");
     draw_bars(h, b, b->first, 0, most);
+    if (b->second) draw_bars(h, b, b->second, 1, most);
+    end_picture(h);
     legend(h, 0, b->first_name);
-    if (b->second) {
-        draw_bars(h, b, b->second, 1, most);
-        legend(h, 1, b->second_name);
-    }
+    if (b->second) legend(h, 1, b->second_name);
     end_chart(h);
 }

@@ -19,6 +19,8 @@ struct command {
     struct model *model;
     struct metrics *metrics;
     struct labels *labels;
+    struct logged_lists *logged;
+    const char *logged_path;
     struct verify *verify; /* NULL: no record was given */
     struct cli_texts verify_paths;
     bool verify_topics;
@@ -117,6 +119,9 @@ static int parse(struct command *c, int argc, char **argv)
         {"baselines", NULL, CLI_FLAG, &c->watch.baselines,
          "measure simpler ways on the same events beside the model; one "
          "worker"},
+        {"off-policy", "FILE", CLI_TEXT, &c->logged_path,
+         "lists of a run that explored (recommendations with propensities): "
+         "what the lists of this replay would have earned"},
         {"compare", "DIR", CLI_TEXT, &c->compare,
          "measure this model over the same log too, and the differences"},
         {"report", "FILE", CLI_TEXT, &c->page,
@@ -201,6 +206,8 @@ static void fill_options(struct command *c)
     c->watch.list_seen = c->config->recommend_seen;
     c->watch.popularity = c->o.workers == 1;
     c->watch.intervals = c->evaluate.intervals;
+    c->watch.drift = c->page || c->watch.baselines;
+    c->watch.logged = c->logged;
     c->watch.scale = c->config->role_amount_scale;
     c->evaluate.leave_out_known = c->known_from_ms != INT64_MIN;
     c->evaluate.known_from_ms = c->known_from_ms;
@@ -236,6 +243,30 @@ static enum rc open_catalogue(struct command *c, struct err *e)
     return catalogue_read_topic(c->catalogue, o, e);
 }
 
+/* What cannot be done without a model. */
+static enum rc check_model_less(const struct command *c, struct err *e)
+{
+    const char *what = c->compare               ? "--compare"
+                       : c->watch.leave_one_out ? "--leave-one-out"
+                       : c->watch.baselines     ? "--baselines"
+                       : c->logged_path         ? "--off-policy"
+                                                : NULL;
+    if (!what) return RC_OK;
+    return ERR(e, RC_STOP, "%s needs a model: set model.dir", what);
+}
+
+static enum rc open_logged(struct command *c, struct err *e)
+{
+    if (!c->logged_path) return RC_OK;
+    if (c->config->explore_rate > 0)
+        return ERR(e, RC_STOP,
+                   "--off-policy: this replay explores too; its best lists are "
+                   "what can be valued: --set explore.rate=0");
+    TRY(logged_lists_read(&c->logged, c->logged_path, e));
+    if (logged_lists_count(c->logged) > 0) return RC_OK;
+    return ERR(e, RC_STOP, "%s: it has no list", c->logged_path);
+}
+
 static enum rc open_all(struct command *c, struct err *e)
 {
     /* More than there are lanes of users would have none (worker_share). */
@@ -248,11 +279,8 @@ static enum rc open_all(struct command *c, struct err *e)
                    "the log");
     if (c->config->model_dir[0])
         TRY(model_open(&c->model, c->config->model_dir, e));
-    else if (c->watch.leave_one_out || c->compare || c->watch.baselines)
-        return ERR(e, RC_STOP, "%s needs a model: set model.dir",
-                   c->compare               ? "--compare"
-                   : c->watch.leave_one_out ? "--leave-one-out"
-                                            : "--baselines");
+    else
+        TRY(check_model_less(c, e));
     if (c->watch.baselines && c->o.workers > 1)
         return ERR(e, RC_STOP,
                    "--baselines needs one worker: they learn from the whole "
@@ -263,6 +291,7 @@ static enum rc open_all(struct command *c, struct err *e)
     else if (c->topic && c->config->labels_topic[0])
         TRY(labels_read_topic(&c->labels, c->config, e));
     TRY(metrics_new(&c->metrics, c->o.workers, e));
+    TRY(open_logged(c, e));
     TRY(open_record(c, e));
     TRY(open_catalogue(c, e));
     fill_options(c);
@@ -289,6 +318,21 @@ static enum rc wait_for_end(struct command *c, struct err *e)
     return rc;
 }
 
+/* How far from what was learned from, and what other lists had earned. */
+static enum rc measure_more(struct command *c, struct watch *const *watches,
+                            const struct evaluate *all, struct err *e)
+{
+    struct replay_report *r = &c->report;
+    for (uint32_t i = 0; i < WATCH_COLUMNS; i++)
+        TRY(drift_score(all, i, c->evaluate.from_ms, c->evaluate.until_ms,
+                        &r->score_drift[i], e));
+    TRY(watch_drift(watches, c->o.workers, &r->drift, e));
+    r->off_policy = c->logged != NULL;
+    if (!r->off_policy) return RC_OK;
+    return watch_off_policy(watches, c->o.workers, &r->earned, &r->unmatched,
+                            e);
+}
+
 static enum rc measure(struct command *c, struct err *e)
 {
     struct watch *const *watches = replay_watches(c->replay);
@@ -308,6 +352,7 @@ static enum rc measure(struct command *c, struct err *e)
         TRY(evaluate_detail(all, i, WATCH_AMOUNT, &c->evaluate, &r->scores[i],
                             &r->details[i], e));
     }
+    TRY(measure_more(c, watches, all, e));
     TRY(watch_next(watches, c->o.workers, &r->next, e));
     if (!c->watch.leave_one_out) return RC_OK;
     r->left_one_out = true;
@@ -381,6 +426,7 @@ static void close_all(struct command *c)
     verify_free(c->verify);
     metrics_free(c->metrics);
     labels_free(c->labels);
+    logged_lists_free(c->logged);
     if (c->model) model_free(c->model);
     config_free(c->config);
 }

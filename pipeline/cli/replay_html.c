@@ -13,6 +13,8 @@ static const char *const NAMES[WATCH_COLUMNS] = {
     [WATCH_FRAUD] = "fraud probability",
     [WATCH_ANOMALY] = "anomaly",
     [WATCH_AMOUNT] = "amount alone",
+    [WATCH_REGRESSION] = "regression on features",
+    [WATCH_ALONE] = "head without transformer",
 };
 
 static bool has_scores(const struct evaluate_result *v)
@@ -97,7 +99,7 @@ static void scores_head(struct html *h, const struct replay_report *r)
     html_say(h,
              "<h2>Scores against the truth</h2><div class=\"wide\"><table><tr>"
              "<th></th>");
-    for (uint32_t i = 0; i < WATCH_COLUMNS; i++)
+    for (uint32_t i = 0; i < replay_report_columns(r); i++)
         if (has_scores(&r->scores[i])) html_say(h, "<th>%s</th>", NAMES[i]);
     html_say(h, "</tr>\n");
 }
@@ -106,7 +108,7 @@ static void interval_row(struct html *h, const struct replay_report *r,
                          const char *name, bool auc)
 {
     html_say(h, "<tr><td>%s</td>", name);
-    for (uint32_t i = 0; i < WATCH_COLUMNS; i++) {
+    for (uint32_t i = 0; i < replay_report_columns(r); i++) {
         const struct evaluate_result *v = &r->scores[i];
         const struct evaluate_detail *d = &r->details[i];
         struct interval at = auc ? d->auc_roc : d->average_precision;
@@ -125,7 +127,7 @@ static void detail_row(struct html *h, const struct replay_report *r,
                        uint32_t at)
 {
     html_say(h, "<tr><td>%s</td>", name);
-    for (uint32_t i = 0; i < WATCH_COLUMNS; i++)
+    for (uint32_t i = 0; i < replay_report_columns(r); i++)
         if (has_scores(&r->scores[i])) html_cell(h, "%.4f", number(r, i, at));
     html_say(h, "</tr>\n");
 }
@@ -216,7 +218,7 @@ static void curves(struct html *h, const struct replay_report *r)
 {
     struct html_line pr[WATCH_COLUMNS], roc[WATCH_COLUMNS];
     uint32_t n = 0;
-    for (uint32_t i = 0; i < WATCH_COLUMNS; i++) {
+    for (uint32_t i = 0; i < replay_report_columns(r); i++) {
         const struct evaluate_detail *d = &r->details[i];
         if (!has_scores(&r->scores[i])) continue;
         pr[n] = (struct html_line){NAMES[i], d->pr, d->pr_count, false};
@@ -494,6 +496,8 @@ enum rc replay_report_html(const struct replay_report *r,
             days(&h, &r->details[WATCH_FRAUD]);
         }
         replay_html_items(&h, r);
+        replay_html_drift(&h, r);
+        replay_html_off_policy(&h, r);
         other_model(&h, r);
     }
     speed(&h, r);

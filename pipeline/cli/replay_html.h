@@ -8,6 +8,10 @@
 
 /* replay_html_items.c: how well items were foreseen; nothing without cases. */
 void replay_html_items(struct html *h, const struct replay_report *r);
+/* replay_html_drift.c: how far inputs and scores have moved. */
+void replay_html_drift(struct html *h, const struct replay_report *r);
+/* replay_html_drift.c: what these lists would have earned. */
+void replay_html_off_policy(struct html *h, const struct replay_report *r);
 /* Rows of the table that holds r against r->other. */
 void replay_html_items_against(struct html *h, const struct replay_report *r);
 

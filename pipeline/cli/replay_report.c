@@ -105,6 +105,11 @@ static void print_ranking(const char *name, const struct ranking *r,
     (void)printf(" over %llu\n", (unsigned long long)r->events);
 }
 
+uint32_t replay_report_columns(const struct replay_report *r)
+{
+    return r->baselines ? WATCH_COLUMNS : WATCH_REGRESSION;
+}
+
 static void print_items(const struct ranking_items *i)
 {
     if (isnan(i->coverage)) return;
@@ -144,11 +149,41 @@ bool replay_report_pairs(const struct replay_report *r, uint32_t column)
            a->positives == b->positives;
 }
 
+static void print_estimate(const char *name,
+                           const struct off_policy_estimate *x)
+{
+    (void)printf("  %s %.5f (%.5f to %.5f)", name, x->value, x->at.low,
+                 x->at.high);
+}
+
+static void print_off_policy(const struct replay_report *r)
+{
+    const struct off_policy_result *x = &r->earned;
+    if (!r->off_policy) return;
+    (void)printf("a list    earned %.5f as logged;", x->logged);
+    print_estimate("IPS", &x->ips);
+    print_estimate("SNIPS", &x->snips);
+    print_estimate("DR", &x->dr);
+    (void)printf("\n          over %llu lists, worth %.0f by their first "
+                 "place, %.1f by all\n",
+                 (unsigned long long)x->lists, x->effective_first,
+                 x->effective_all);
+    if (r->unmatched > 0)
+        (void)printf("          %llu logged lists are of events for which "
+                     "this replay makes none\n",
+                     (unsigned long long)r->unmatched);
+}
+
 static void print_quality(const struct replay_report *r)
 {
     print_scores("fraud", &r->scores[WATCH_FRAUD]);
     print_calibration(&r->scores[WATCH_FRAUD], &r->details[WATCH_FRAUD]);
     print_budget(r);
+    if (r->baselines) {
+        print_scores(" features", &r->scores[WATCH_REGRESSION]);
+        print_scores(" head", &r->scores[WATCH_ALONE]);
+        print_scores(" amount", &r->scores[WATCH_AMOUNT]);
+    }
     print_scores("anomaly", &r->scores[WATCH_ANOMALY]);
     if (r->next.model.events > 0)
         print_ranking("next item", &r->next.model, r->next_k_max);
@@ -165,6 +200,7 @@ static void print_quality(const struct replay_report *r)
                           UINT32_MAX);
         print_items(&r->leave_one_out.items);
     }
+    print_off_policy(r);
 }
 
 /* Of this model less the other. */
@@ -225,9 +261,9 @@ void replay_report_print(const struct replay_report *r)
 /* --- for machines ------------------------------------------------------- */
 
 static const char *const SCORES[WATCH_COLUMNS] = {
-    [WATCH_FRAUD] = "fraud",
-    [WATCH_ANOMALY] = "anomaly",
-    [WATCH_AMOUNT] = "amount",
+    [WATCH_FRAUD] = "fraud",      [WATCH_ANOMALY] = "anomaly",
+    [WATCH_AMOUNT] = "amount",    [WATCH_REGRESSION] = "regression",
+    [WATCH_ALONE] = "head_alone",
 };
 
 static void set_real(json_t *out, const char *key, double value)
@@ -380,9 +416,49 @@ static json_t *steps_json(const struct replay_report *r)
     return out;
 }
 
+/* Indexes of features by name, null where there are none. */
+static json_t *drift_json(const struct replay_report *r)
+{
+    json_t *features = json_object(), *scores = json_object();
+    uint32_t count = r->drift ? r->model->features : 0;
+    for (uint32_t f = 0; f < count; f++)
+        set_real(features, drift_name(r->drift, f), drift_feature(r->drift, f));
+    for (uint32_t i = 0; i < replay_report_columns(r); i++)
+        set_real(scores, SCORES[i], r->score_drift[i]);
+    return json_pack("{s:o s:o}", "features", features, "scores", scores);
+}
+
+static void add_estimate(json_t *out, const char *name,
+                         const struct off_policy_estimate *x)
+{
+    char key[32];
+    set_real(out, name, x->value);
+    (void)snprintf(key, sizeof key, "%s_low", name);
+    set_real(out, key, x->at.low);
+    (void)snprintf(key, sizeof key, "%s_high", name);
+    set_real(out, key, x->at.high);
+}
+
+static json_t *off_policy_json(const struct replay_report *r)
+{
+    const struct off_policy_result *x = &r->earned;
+    json_t *out = json_pack("{s:I s:I}", "lists", (json_int_t)x->lists,
+                            "unmatched_lists", (json_int_t)r->unmatched);
+    set_real(out, "logged", x->logged);
+    add_estimate(out, "ips", &x->ips);
+    add_estimate(out, "snips", &x->snips);
+    add_estimate(out, "dr", &x->dr);
+    set_real(out, "effective_lists_first", x->effective_first);
+    set_real(out, "effective_lists_all", x->effective_all);
+    return out;
+}
+
 static void add_quality(json_t *out, const struct replay_report *r)
 {
-    for (uint32_t i = 0; i < WATCH_COLUMNS; i++)
+    (void)json_object_set_new(out, "drift", drift_json(r));
+    if (r->off_policy)
+        (void)json_object_set_new(out, "off_policy", off_policy_json(r));
+    for (uint32_t i = 0; i < replay_report_columns(r); i++)
         (void)json_object_set_new(
             out, SCORES[i],
             scores_json(&r->scores[i], &r->details[i], r->reviews));
@@ -500,6 +576,7 @@ json_t *replay_report_json(const struct replay_report *r)
 void replay_report_free(struct replay_report *r)
 {
     json_decref(r->first);
+    drift_free(r->drift);
     for (uint32_t i = 0; i < WATCH_COLUMNS; i++)
         evaluate_detail_free(&r->details[i]);
 }

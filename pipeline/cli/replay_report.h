@@ -28,11 +28,18 @@ struct replay_report {
     struct verify_result verify;
     json_t *first; /* that is not equal (verify_report.h), or NULL */
     bool baselines, intervals;
+    struct drift *drift;               /* of features; NULL: not counted */
+    double score_drift[WATCH_COLUMNS]; /* NaN: nothing came before */
+    bool off_policy;                   /* the following are there */
+    struct off_policy_result earned;
+    uint64_t unmatched;
     uint32_t next_k_max;               /* no rank of next beyond it is known */
     const struct replay_report *other; /* of --compare, or NULL; its metrics
                                           may be gone */
 };
 
+/* Of the columns that this replay has: all, or all but the baselines. */
+uint32_t replay_report_columns(const struct replay_report *r);
 void replay_report_print(const struct replay_report *r); /* stdout */
 /* Verified, and not the same. */
 bool replay_report_differs(const struct replay_report *r);

@@ -18,6 +18,9 @@ import sys
 import tempfile
 
 import fastavro
+import numpy as np
+from safetensors.numpy import load_file
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 EVENTS, USERS, ITEMS = 8000, 120, 60
@@ -172,6 +175,92 @@ def check_parts(said, events, lists, chosen):
     assert band["events"] == len(targets.get(first, []))
 
 
+class Features:
+    """The features of --features as the fraud head standardises them."""
+
+    def __init__(self, rows):
+        self.tables = load_file("model/model.safetensors")
+        with open("model/config.json") as file:
+            self.names = json.load(file)["features"]
+        raw = np.array([[np.nan if row[name] is None else row[name]
+                         for name in self.names] for row in rows])
+        self.missing = np.isnan(raw)
+        self.logs = np.sign(raw) * np.log1p(np.abs(raw))
+        standard = ((self.logs - self.tables["table.feature_mean"]) *
+                    self.tables["table.feature_scale"]).clip(-8, 8)
+        self.inputs = np.hstack([np.nan_to_num(standard), self.missing])
+
+
+def known_by(events, labels, cut):
+    """What training may know at the cut: 1, 0 or -1."""
+    known = {label["event_id"]: label["label"] for label in labels
+             if ms(label["labelled_at"]) < cut}
+    silent = min(cut, max(ms(label["labelled_at"]) for label in labels)) - DELAY_MS
+    return np.array([known.get(event["event_id"],
+                               0 if ms(event["time"]) <= silent else -1)
+                     if ms(event["time"]) < cut else -1 for event in events])
+
+
+def check_regression(said, rows, events, labels, truth, chosen, cut):
+    """The baseline in the model is scikit-learn's of the training rows."""
+    f = Features(rows)
+    learned = known_by(events, labels, cut)
+    fit = LogisticRegression(C=1, tol=1e-10, solver="newton-cholesky").fit(
+        f.inputs[learned >= 0], learned[learned >= 0])
+    ours = f.tables["baseline.regression"][0]
+    theirs = np.append(fit.coef_[0], fit.intercept_)
+    # A feature that never moves has no weight that matters.
+    if np.abs(ours - theirs).max() > 2e-3:
+        sys.exit(f"regression: off by {np.abs(ours - theirs).max()} at "
+                 f"{np.abs(ours - theirs).argmax()} of {len(ours)}")
+    at = [i for i in chosen if truth[i] is not None]
+    check("regression AUC", said["regression"]["auc_roc"], roc_auc_score(
+        [truth[i] for i in at], fit.predict_proba(f.inputs[at])[:, 1]), 1e-4)
+    assert 0.5 < said["head_alone"]["auc_roc"] < 1
+    check_drift(said, f, learned >= 0, chosen)
+
+
+def shares(f, at, name):
+    k = f.names.index(name)
+    border = f.tables["table.feature_border"][k]
+    bins = np.searchsorted(border[1:-1], f.logs[at, k].astype(np.float32),
+                           side="right")
+    bins[f.missing[at, k]] = len(border) - 1
+    return np.bincount(bins, minlength=len(border)) / len(bins)
+
+
+def check_drift(said, f, learned, chosen):
+    for name in ("amount", "events_total", "gap_s"):
+        p, q = (shares(f, at, name).clip(1e-4)
+                for at in (np.flatnonzero(learned), chosen))
+        check(f"drift of {name}", said["drift"]["features"][name],
+              float(((q - p) * np.log(q / p)).sum()), 2e-2)
+    # It counts what came before, so it moves away; an amount does not.
+    drift = said["drift"]["features"]
+    assert drift["events_total"] > 0.1 > drift["amount"]
+    assert said["drift"]["scores"]["fraud"] is not None
+
+
+def check_off_policy(millrace):
+    """From a log of lists with exploration: what lists without it earn, which
+    a replay without it measures."""
+    replay = [millrace, "replay", "--config", "shop.conf", "--set",
+              "model.dir=model", "--codec", "deflate", "--json"]
+    run(*replay, "--set", "explore.rate=0.3", "--set", "explore.pool=20",
+        "--recommendations-to", "explored.avro", "events.avro")
+    said = json.loads(run(*replay, "--workers", "2", "--off-policy",
+                          "explored.avro", "events.avro"))
+    got, truth = said["off_policy"], said["next_item"]["hr_at_10"]
+    assert got["lists"] == said["next_item"]["events"]
+    for name in ("ips", "snips", "dr"):
+        assert got[f"{name}_low"] < truth < got[f"{name}_high"], (got, truth)
+    assert got["effective_lists_all"] < got["effective_lists_first"]
+    assert got["effective_lists_first"] < got["lists"]
+    run(*replay, "--set", "explore.rate=0.3", "--off-policy", "explored.avro",
+        "events.avro", status=1)
+    run(*replay, "--off-policy", "fraud1.avro", "events.avro", status=1)
+
+
 def check_features(rows, events, labels, scores):
     """Each feature is one that can be worked out of the events alone."""
     assert len(rows) == EVENTS
@@ -251,6 +340,9 @@ def main(millrace):
             "model.dir=model", "--labels", "labels.avro", "--workers", "1",
             "--codec", "deflate", "--features", "rows.avro", "events.avro")
         check_features(read("rows.avro"), events, truth, scores)
+        check_regression(said, read("rows.avro"), events, labels, truth,
+                         chosen, ms(cut))
+        check_off_policy(millrace)
         run(millrace, "replay", "--config", "shop.conf", "--set",
             "model.dir=model", "--workers", "2", "--features", "two.avro",
             "events.avro", status=1)

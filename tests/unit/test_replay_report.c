@@ -83,22 +83,39 @@ static void expect_number(json_t *object, const char *key, const char *format)
     if (!strstr(page, text)) fail_msg("%s %s is not on the page", key, text);
 }
 
+static void expect_ranking(json_t *ranking)
+{
+    static const char *const WAYS[] = {"popularity", "co_occurrence"};
+    json_t *part = json_object_get(ranking, "by_popularity");
+    expect_number(ranking, "ndcg_at_10", "<td>%.4f</td>");
+    expect_number(ranking, "mrr_at_5", "<td>%.4f</td>");
+    expect_number(ranking, "novelty_at_10", "%.2f bits");
+    expect_number(ranking, "hr_at_10_low", "HR@10 %.4f to");
+    for (int i = 0; i < 2; i++)
+        expect_number(json_object_get(ranking, WAYS[i]), "hr_at_10",
+                      "<td>%.4f</td>");
+    expect_number(json_object_get(part, "0.5"), "ndcg_at_10", "<td>%.4f</td>");
+    part = json_object_get(ranking, "by_history");
+    expect_number(json_object_get(part, "20"), "hr_at_10", "<td>%.4f</td>");
+}
+
 static void test_numbers_are_those_of_the_json(void **state)
 {
     json_error_t fault;
-    json_t *root;
+    json_t *root, *part;
     (void)state;
     run(command_replay,
         "replay %s/e.avro --labels %s/l.avro --set model.dir=%s/m "
-        "--evaluate-from 2026-02-10 --leave-one-out --report %s/r.html --json "
-        "%s",
+        "--evaluate-from 2026-02-10 --leave-one-out --baselines --workers 1 "
+        "--report %s/r.html --json %s",
         dir, dir, dir, dir, ROLES);
     assert_int_equal(got.status, EXIT_OK);
     root = json_loads(got.out, 0, &fault);
     assert_non_null(root);
     read_page("r.html");
-    for (int i = 0; i < 3; i++) {
-        static const char *const SCORES[] = {"fraud", "anomaly", "amount"};
+    for (int i = 0; i < 5; i++) {
+        static const char *const SCORES[] = {"fraud", "anomaly", "amount",
+                                             "regression", "head_alone"};
         json_t *scores = json_object_get(root, SCORES[i]);
         expect_number(scores, "average_precision", "<td>%.4f ");
         expect_number(scores, "auc_roc", "<td>%.4f ");
@@ -114,7 +131,10 @@ static void test_numbers_are_those_of_the_json(void **state)
                   "<td>%.3f</td>");
     expect_number(json_object_get(root, "next_item"), "hr_at_10",
                   "<td>%.4f</td>");
-    expect_number(json_object_get(root, "leave_one_out"), "ndcg_at_10",
+    expect_ranking(json_object_get(root, "leave_one_out"));
+    part = json_object_get(root, "drift");
+    expect_number(json_object_get(part, "scores"), "fraud", "<td>%.4f</td>");
+    expect_number(json_object_get(part, "features"), "events_total",
                   "<td>%.4f</td>");
     assert_non_null(
         strstr(page, json_string_value(json_object_get(root, "model_hash"))));
