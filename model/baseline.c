@@ -215,6 +215,7 @@ enum rc baseline_fit(const struct train_data *d, struct model *m, struct err *e)
     assert(features == l->features);
     for (uint64_t r = 0; r < d->log->rows; r++)
         rows += is_fitted(d, r);
+    if (rows == 0) return RC_OK;
     step = rows / FIT_ROWS + 1;
     rc = take(&f, l, rows / step + 1, e);
     for (uint64_t r = 0; rc == RC_OK && r < d->log->rows; r++) {

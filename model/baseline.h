@@ -16,7 +16,8 @@
 #include "model_dir.h"
 #include "train_data.h"
 
-/* Into m->baseline; data has labels of both kinds. RC_STOP: no memory. */
+/* Into m->baseline, which stays as it is without labelled rows. RC_STOP: no
+ * memory. */
 enum rc baseline_fit(const struct train_data *d, struct model *m,
                      struct err *e) MUST_USE;
 

@@ -12,6 +12,7 @@ enum { WORKERS_MAX = 64 };
 struct watch {
     struct watch_options o;
     struct evaluate *scores;
+    uint64_t digest;               /* of what was decoded and folded */
     struct watch_items *items;     /* NULL: there is no model */
     struct scorer *scorer;         /* for baselines; NULL: none asked for */
     struct drift *drift;           /* NULL: not counted */
@@ -91,11 +92,24 @@ static enum rc watch_score(struct watch *w, const struct record *r,
                         e);
 }
 
+static uint64_t digest_of(const struct watch *w, const struct record *r,
+                          const struct event *ev, const struct outcome *o)
+{
+    size_t features = w->o.model ? model_info(w->o.model)->features : 0;
+    struct slice row =
+        slice_of((const uint8_t *)o->features, features * sizeof(float));
+    uint64_t place =
+        draw(hash64(ev->user), (uint64_t)r->partition, (uint64_t)r->offset);
+    return draw(hash64(row), place, o->n);
+}
+
 enum rc watch_batch(void *user, const struct batch *b, struct err *e)
 {
     struct watch *w = user;
     for (uint32_t i = 0; i < b->count; i++) {
         if (!b->outcomes[i].applied) continue;
+        w->digest +=
+            digest_of(w, &b->records[i], &b->events[i], &b->outcomes[i]);
         TRY(watch_score(w, &b->records[i], &b->events[i], &b->outcomes[i], e));
         if (w->items && b->events[i].past.item != 0)
             TRY(watch_items_add(w->items, &b->records[i], &b->events[i],
@@ -115,6 +129,14 @@ static void list_items(struct watch *const *all, uint32_t count,
     assert(count <= WORKERS_MAX);
     for (uint32_t w = 0; w < count; w++)
         out[w] = all[w]->items;
+}
+
+uint64_t watch_digest(struct watch *const *all, uint32_t count)
+{
+    uint64_t sum = 0;
+    for (uint32_t w = 0; w < count; w++)
+        sum += all[w]->digest;
+    return sum;
 }
 
 enum rc watch_drift(struct watch *const *all, uint32_t count,

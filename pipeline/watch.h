@@ -71,6 +71,11 @@ enum {
 };
 struct evaluate *watch_scores(struct watch *w);
 
+/* Of all workers: a sum over applied events of a hash of each one's place,
+ * user, number and features, so equal for replays whose decoded events and
+ * states were the same, whatever their models and workers. */
+uint64_t watch_digest(struct watch *const *all, uint32_t count);
+
 /* Of all workers; NULL: not counted. The caller frees it. */
 enum rc watch_drift(struct watch *const *all, uint32_t count,
                     struct drift **out, struct err *e) MUST_USE;

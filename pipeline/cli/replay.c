@@ -11,7 +11,7 @@
 #include "replay_report.h"
 #include "verify_report.h"
 
-enum { LOOK_EVERY_MS = 20 };
+enum { LOOK_EVERY_MS = 20, PAGE_FILES_MAX = 256 };
 
 struct command {
     struct cli cli;
@@ -340,6 +340,7 @@ static enum rc measure(struct command *c, struct err *e)
     struct evaluate *all;
     if (!watches) return RC_OK;
     r->measured = true;
+    r->digest = watch_digest(watches, c->o.workers);
     r->next_popular = c->watch.popularity;
     r->reviews = c->evaluate.reviews;
     r->baselines = c->watch.baselines;
@@ -391,6 +392,11 @@ static enum rc replay_other(struct command *c, struct command *other,
     TRY(replay_start(&other->replay, &other->o, e));
     TRY(wait_for_end(other, e));
     TRY(measure(other, e));
+    if (other->report.digest != c->report.digest)
+        return ERR(e, RC_STOP,
+                   "--compare: the second replay did not see the same events "
+                   "and states; a topic that grows needs --until-offset, and "
+                   "both models the same features");
     c->report.other = &other->report;
     return finish_report(other, e);
 }
@@ -403,10 +409,29 @@ static void close_other(struct command *other)
     if (other->model) model_free(other->model);
 }
 
+/* The log's, the labels', the lists'. */
+static uint32_t list_files(const struct command *c,
+                           const char *files[PAGE_FILES_MAX])
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < c->cli.arg_count && count < PAGE_FILES_MAX; i++)
+        files[count++] = c->cli.args[i];
+    for (uint32_t i = 0; i < c->label_paths.count && count < PAGE_FILES_MAX;
+         i++)
+        files[count++] = c->label_paths.at[i];
+    if (c->logged_path && count < PAGE_FILES_MAX)
+        files[count++] = c->logged_path;
+    return count;
+}
+
 static enum rc write_page(struct command *c, struct err *e)
 {
-    const struct replay_page page = {
-        .config = c->config, .words = c->words, .word_count = c->word_count};
+    const char *files[PAGE_FILES_MAX];
+    const struct replay_page page = {.config = c->config,
+                                     .words = c->words,
+                                     .word_count = c->word_count,
+                                     .files = files,
+                                     .file_count = list_files(c, files)};
     return c->page ? replay_report_html(&c->report, &page, c->page, e) : RC_OK;
 }
 

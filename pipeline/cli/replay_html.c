@@ -7,7 +7,7 @@
 #include "cli.h"
 #include "replay_html.h"
 
-enum { CARD_BYTES_MAX = 64 << 10, DAYS_SHOWN_MAX = 400 };
+enum { DAYS_SHOWN_MAX = 400 };
 
 static const char *const NAMES[WATCH_COLUMNS] = {
     [WATCH_FRAUD] = "fraud probability",
@@ -20,6 +20,16 @@ static const char *const NAMES[WATCH_COLUMNS] = {
 static bool has_scores(const struct evaluate_result *v)
 {
     return v->rows > 0 && !isnan(v->auc_roc);
+}
+
+static void baseline_verdict(struct html *h, const struct replay_report *r)
+{
+    if (!r->baselines || !has_scores(&r->scores[WATCH_REGRESSION])) return;
+    html_say(h,
+             "<p>On the same events a regression on the features gives %.3f, "
+             "and the fraud head without the transformer %.3f.</p>",
+             r->scores[WATCH_REGRESSION].average_precision,
+             r->scores[WATCH_ALONE].average_precision);
 }
 
 static void fraud_verdict(struct html *h, const struct replay_report *r)
@@ -38,6 +48,7 @@ static void fraud_verdict(struct html *h, const struct replay_report *r)
         html_say(h, " and the amount alone %.3f",
                  r->scores[WATCH_AMOUNT].average_precision);
     html_say(h, ".</p>");
+    baseline_verdict(h, r);
     if (!isnan(d->observed_over_expected))
         html_say(h,
                  "<p>For every fraud that the probabilities promise, %.2f came",
@@ -262,7 +273,8 @@ static void calibration_chart(struct html *h, const struct evaluate_detail *d)
                                        .diagonal = true});
 }
 
-static void histogram_chart(struct html *h, const struct evaluate_detail *d)
+static void histogram_chart(struct html *h, const struct evaluate_detail *d,
+                            const char *name)
 {
     double good[EVALUATE_BARS], fraud[EVALUATE_BARS];
     for (uint32_t i = 0; i < EVALUATE_BARS; i++) {
@@ -270,7 +282,7 @@ static void histogram_chart(struct html *h, const struct evaluate_detail *d)
         fraud[i] = (double)d->fraud_bars[i];
     }
     html_bars(h, &(struct html_bars){.title = "Events by score",
-                                     .x_name = "fraud probability",
+                                     .x_name = name,
                                      .first_name = "good",
                                      .second_name = "fraud",
                                      .first = good,
@@ -310,13 +322,15 @@ static void calibration_table(struct html *h, const struct evaluate_detail *d)
     html_say(h, "</table>\n");
 }
 
-static void calibration(struct html *h, const struct evaluate_detail *d)
+static void calibration(struct html *h, const struct replay_report *r)
 {
+    const struct evaluate_detail *d = &r->details[WATCH_FRAUD];
     if (isnan(d->observed_over_expected)) return;
     html_say(h, "<h2>Calibration of the fraud probability</h2>"
                 "<div class=\"charts\">");
     calibration_chart(h, d);
-    histogram_chart(h, d);
+    histogram_chart(h, d, NAMES[WATCH_FRAUD]);
+    histogram_chart(h, &r->details[WATCH_ANOMALY], NAMES[WATCH_ANOMALY]);
     html_say(h, "</div>\n");
     calibration_table(h, d);
 }
@@ -353,6 +367,40 @@ static void days(struct html *h, const struct evaluate_detail *d)
 
 /* --- speed ---------------------------------------------- */
 
+enum { OCTAVES = HISTOGRAM_LAST_LOG2 - HISTOGRAM_FIRST_LOG2 + 2 };
+
+/* Counts by octave: the first takes all up to 1 us, the last all above. */
+static void by_octave(const struct replay_report *r, enum step s,
+                      double out[OCTAVES])
+{
+    struct histogram times = {0};
+    metrics_steps(r->metrics, s, &times);
+    for (uint32_t i = 0; i < OCTAVES; i++)
+        out[i] = 0;
+    for (uint32_t i = 0; i < HISTOGRAM_BUCKETS; i++)
+        out[(i + HISTOGRAM_PER_OCTAVE - 1) / HISTOGRAM_PER_OCTAVE] +=
+            (double)times.counts[i];
+}
+
+static void latency_chart(struct html *h, const struct replay_report *r)
+{
+    double append[OCTAVES], forward[OCTAVES];
+    by_octave(r, STEP_append, append);
+    by_octave(r, STEP_forward, forward);
+    html_say(h, "<div class=\"charts\">");
+    html_bars(h, &(struct html_bars){.title = "Batches by what a step took",
+                                     .x_name = "time, doubling",
+                                     .first_name = "append",
+                                     .second_name = "forward",
+                                     .first = append,
+                                     .second = forward,
+                                     .count = OCTAVES,
+                                     .logarithmic = true,
+                                     .left = "1 us",
+                                     .right = "over 69 s"});
+    html_say(h, "</div>\n");
+}
+
 static void speed(struct html *h, const struct replay_report *r)
 {
     uint64_t events = metrics_sum(r->metrics, COUNT_events);
@@ -373,6 +421,7 @@ static void speed(struct html *h, const struct replay_report *r)
         html_say(h, "</tr>\n");
     }
     html_say(h, "</table></div>\n");
+    latency_chart(h, r);
 }
 
 /* --- another model ------------------------------------------------------- */
@@ -417,65 +466,7 @@ static void other_model(struct html *h, const struct replay_report *r)
                 "users.</p>\n");
 }
 
-/* --- where it comes from ------------------------------------------------- */
-
-static void model_card(struct html *h, const struct config *c)
-{
-    char path[1024];
-    char *text = malloc(CARD_BYTES_MAX);
-    FILE *f = NULL;
-    size_t len = 0;
-    if (snprintf(path, sizeof path, "%s/model_card.md", c->model_dir) <
-        (int)sizeof path)
-        f = fopen(path, "r");
-    if (f && text) len = fread(text, 1, CARD_BYTES_MAX, f);
-    if (len > 0) {
-        html_say(h, "<h2>The model's card</h2><pre>");
-        html_text(h, slice_of(text, len));
-        html_say(h, "</pre>\n");
-    }
-    if (f) (void)fclose(f);
-    free(text);
-}
-
-/* "key=value" of a secret key: the key alone. */
-static void word(struct html *h, const char *text)
-{
-    const char *equals = strchr(text, '=');
-    char key[128];
-    if (equals && (size_t)(equals - text) < sizeof key) {
-        (void)snprintf(key, sizeof key, "%.*s", (int)(equals - text), text);
-        if (config_is_secret(key)) {
-            html_text(h, slice_str(key));
-            html_say(h, "=***");
-            return;
-        }
-    }
-    html_text(h, slice_str(text));
-}
-
-static void again(struct html *h, const struct replay_report *r,
-                  const struct replay_page *page)
-{
-    html_say(h, "<h2>To make it again</h2><pre>millrace");
-    for (uint32_t i = 0; i < page->word_count; i++) {
-        html_say(h, " ");
-        word(h, page->words[i]);
-    }
-    html_say(h, "</pre><p class=\"soft\">millrace %s", MILLRACE_VERSION);
-    if (r->model)
-        html_say(h, ", model %s, kernels %s", r->model->hash, r->model->family);
-    html_say(h, ". Options that are not defaults:</p><pre>");
-    for (uint32_t i = 0; i < OPTION_COUNT; i++) {
-        const struct property *p = &page->config->origins[i];
-        if (strcmp(p->origin, "default") == 0) continue;
-        html_text(h, slice_str(p->key));
-        html_say(h, " = ");
-        html_text(h, slice_str(property_shown(p)));
-        html_say(h, "\n");
-    }
-    html_say(h, "</pre>\n");
-}
+/* --- all of it ------------------------------------------------------------ */
 
 enum rc replay_report_html(const struct replay_report *r,
                            const struct replay_page *page, const char *path,
@@ -492,7 +483,7 @@ enum rc replay_report_html(const struct replay_report *r,
         if (has_scores(&r->scores[WATCH_FRAUD])) {
             scores_table(&h, r);
             curves(&h, r);
-            calibration(&h, &r->details[WATCH_FRAUD]);
+            calibration(&h, r);
             days(&h, &r->details[WATCH_FRAUD]);
         }
         replay_html_items(&h, r);
@@ -501,7 +492,7 @@ enum rc replay_report_html(const struct replay_report *r,
         other_model(&h, r);
     }
     speed(&h, r);
-    if (r->model) model_card(&h, page->config);
-    again(&h, r, page);
+    if (r->model) replay_html_card(&h, page->config);
+    replay_html_again(&h, r, page);
     return html_end(&h, e);
 }

@@ -16,36 +16,54 @@ static double ndcg_of(const struct ranking_part *p)
 
 /* --- the whole ----------------------------------------------------------- */
 
-static void ranking_row(struct html *h, const char *name,
-                        const struct ranking *r, uint32_t k_max)
+/* A row for each number, a column for each way: wide enough for a phone. */
+enum { WAYS = 3 };
+struct ways {
+    const struct ranking *at[WAYS]; /* NULL: not measured */
+    uint32_t k_max;
+};
+typedef double ranking_fn(const struct ranking *r, uint32_t i);
+
+static void number_row(struct html *h, const struct ways *w, const char *name,
+                       ranking_fn *number, uint32_t i)
 {
-    html_say(h, "<tr><td>%s</td><td>%llu</td>", name,
-             (unsigned long long)r->events);
-    for (uint32_t i = 0; i < RANKING_KS; i++) {
-        bool known = RANKING_K[i] <= k_max;
-        html_cell(h, "%.4f", known ? ranking_hit_rate(r, i) : NAN);
-        html_cell(h, "%.4f", known ? ranking_ndcg(r, i) : NAN);
-        html_cell(h, "%.4f", known ? ranking_mrr(r, i) : NAN);
-    }
+    if (RANKING_K[i] > w->k_max) return;
+    html_say(h, "<tr><td>%s@%u</td>", name, RANKING_K[i]);
+    for (uint32_t k = 0; k < WAYS; k++)
+        if (w->at[k]) html_cell(h, "%.4f", number(w->at[k], i));
     html_say(h, "</tr>\n");
 }
 
-static void rankings(struct html *h, const char *name,
-                     const struct watch_ranking *w, bool popular, bool others,
-                     uint32_t k_max)
+static void rankings(struct html *h, const char *name, const struct ways *w)
 {
-    html_say(h, "<div class=\"wide\"><table><tr><th>%s</th><th>cases</th>",
-             name);
-    for (uint32_t i = 0; i < RANKING_KS; i++)
-        html_say(h, "<th>HR@%u</th><th>NDCG@%u</th><th>MRR@%u</th>",
-                 RANKING_K[i], RANKING_K[i], RANKING_K[i]);
+    static const char *const NAMES[WAYS] = {"the model", "popularity",
+                                            "after the last item"};
+    html_say(h, "<div class=\"wide\"><table><tr><th>%s, %llu cases</th>", name,
+             (unsigned long long)w->at[0]->events);
+    for (uint32_t k = 0; k < WAYS; k++)
+        if (w->at[k]) html_say(h, "<th>%s</th>", NAMES[k]);
     html_say(h, "</tr>\n");
-    ranking_row(h, "the model", &w->model, k_max);
-    if (popular) ranking_row(h, "popularity", &w->popular, k_max);
-    if (others)
-        ranking_row(h, "what came after the last item", &w->cooccurrence,
-                    k_max);
+    for (uint32_t i = 0; i < RANKING_KS; i++)
+        number_row(h, w, "HR", ranking_hit_rate, i);
+    for (uint32_t i = 0; i < RANKING_KS; i++)
+        number_row(h, w, "NDCG", ranking_ndcg, i);
+    for (uint32_t i = 0; i < RANKING_KS; i++)
+        number_row(h, w, "MRR", ranking_mrr, i);
     html_say(h, "</table></div>\n");
+}
+
+static void both_rankings(struct html *h, const struct replay_report *r)
+{
+    const struct watch_ranking *left = &r->leave_one_out, *next = &r->next;
+    const struct ways last = {{&left->model, &left->popular,
+                               r->baselines ? &left->cooccurrence : NULL},
+                              UINT32_MAX};
+    const struct ways after = {{&next->model,
+                                r->next_popular ? &next->popular : NULL,
+                                r->baselines ? &next->cooccurrence : NULL},
+                               r->next_k_max};
+    if (r->left_one_out) rankings(h, "last item, left out", &last);
+    if (next->model.events > 0) rankings(h, "next item", &after);
 }
 
 static void about_lists(struct html *h, const struct replay_report *r,
@@ -162,12 +180,7 @@ void replay_html_items(struct html *h, const struct replay_report *r)
         r->left_one_out ? &r->leave_one_out : &r->next;
     if (r->next.model.events == 0 && !r->left_one_out) return;
     html_say(h, "<h2>Recommendations</h2>");
-    if (r->left_one_out)
-        rankings(h, "last item, left out", &r->leave_one_out, true,
-                 r->baselines, UINT32_MAX);
-    if (r->next.model.events > 0)
-        rankings(h, "next item", &r->next, r->next_popular,
-                 r->next_popular && r->baselines, r->next_k_max);
+    both_rankings(h, r);
     about_lists(h, r, w);
     by_history(h, &w->parts);
     by_popularity(h, &w->parts);

@@ -567,6 +567,12 @@ json_t *replay_report_json(const struct replay_report *r)
         (void)json_object_set_new(out, "kernel_family",
                                   json_string(r->model->family));
     }
+    if (r->measured) {
+        char digest[17];
+        (void)snprintf(digest, sizeof digest, "%016llx",
+                       (unsigned long long)r->digest);
+        (void)json_object_set_new(out, "events_digest", json_string(digest));
+    }
     if (r->verified) (void)json_object_set_new(out, "verify", verify_json(r));
     if (r->measured) add_quality(out, r);
     if (r->other) (void)json_object_set_new(out, "compare", other_json(r));

@@ -16,7 +16,8 @@ struct replay_report {
     const struct model_info *model; /* NULL: none */
     double seconds;
     uint32_t workers;
-    bool measured; /* the following are there */
+    bool measured;   /* the following are there */
+    uint64_t digest; /* of the events and states (watch.h) */
     struct evaluate_result scores[WATCH_COLUMNS];
     struct evaluate_detail details[WATCH_COLUMNS];
     uint32_t reviews; /* a day, of the details' budgets */
@@ -54,6 +55,8 @@ struct replay_page {
     const char *const *words; /* (word_count) of the command line; values of
                                  secret keys are left out */
     uint32_t word_count;
+    const char *const *files; /* that were read */
+    uint32_t file_count;
 };
 /* One self-contained page, replay_html.c. */
 enum rc replay_report_html(const struct replay_report *r,

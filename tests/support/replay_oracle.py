@@ -241,6 +241,22 @@ def check_drift(said, f, learned, chosen):
     assert said["drift"]["scores"]["fraud"] is not None
 
 
+def check_other_events(millrace, digest):
+    """One event fewer, or one of another amount, is another digest."""
+    with open("events.avro", "rb") as file:
+        reader = fastavro.reader(file)
+        schema, events = reader.writer_schema, list(reader)
+    changed = [dict(event) for event in events]
+    changed[100]["amount"] += 1
+    for others in (events[:-1], changed):
+        with open("other.avro", "wb") as file:
+            fastavro.writer(file, schema, others)
+        other = json.loads(run(millrace, "replay", "--config", "shop.conf",
+                               "--set", "model.dir=model", "--json",
+                               "other.avro"))
+        assert other["events_digest"] != digest
+
+
 def check_off_policy(millrace):
     """From a log of lists with exploration: what lists without it earn, which
     a replay without it measures."""
@@ -330,6 +346,8 @@ def main(millrace):
             said = said or report
         scores, lists = read("fraud1.avro"), read("lists1.avro")
         assert scores == read("fraud2.avro") and lists == read("lists2.avro")
+        assert said["events_digest"] == report["events_digest"]
+        check_other_events(millrace, said["events_digest"])
         check_verify(millrace)
         check_order(events, scores, lists)
         check_seen(events, lists)

@@ -15,6 +15,7 @@
 
 #include "capture.h"
 #include "cli.h"
+#include "hash.h"
 
 enum { PAGE_BYTES = 1 << 20 };
 
@@ -83,6 +84,23 @@ static void expect_number(json_t *object, const char *key, const char *format)
     if (!strstr(page, text)) fail_msg("%s %s is not on the page", key, text);
 }
 
+/* Of a file that was read: its size and what its bytes hash to. */
+static void expect_hash(const char *name)
+{
+    static uint8_t bytes[PAGE_BYTES];
+    char path[128], text[64];
+    size_t len;
+    FILE *f;
+    (void)snprintf(path, sizeof path, "%s/%s", dir, name);
+    f = fopen(path, "r");
+    assert_non_null(f);
+    len = fread(bytes, 1, sizeof bytes, f);
+    (void)fclose(f);
+    (void)snprintf(text, sizeof text, "<td>%zu</td><td>%016llx</td>", len,
+                   (unsigned long long)hash64(slice_of(bytes, len)));
+    if (!strstr(page, text)) fail_msg("%s: %s is not on the page", name, text);
+}
+
 static void expect_ranking(json_t *ranking)
 {
     static const char *const WAYS[] = {"popularity", "co_occurrence"};
@@ -138,6 +156,8 @@ static void test_numbers_are_those_of_the_json(void **state)
                   "<td>%.4f</td>");
     assert_non_null(
         strstr(page, json_string_value(json_object_get(root, "model_hash"))));
+    expect_hash("e.avro");
+    expect_hash("l.avro");
     json_decref(root);
 }
 
