@@ -43,7 +43,7 @@ if(MILLRACE_TESTS)
   set_tests_properties(oracle_container PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
   add_test(NAME oracle_replay COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python
     ${CMAKE_SOURCE_DIR}/tests/support/replay_oracle.py $<TARGET_FILE:millrace>)
-  set_tests_properties(oracle_replay PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
+  set_tests_properties(oracle_replay PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)
   add_test(NAME oracle_operations COMMAND ${CMAKE_SOURCE_DIR}/tests/support/python
     ${CMAKE_SOURCE_DIR}/tests/support/operations_oracle.py $<TARGET_FILE:millrace>
     ${CMAKE_SOURCE_DIR})

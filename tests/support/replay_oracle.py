@@ -138,7 +138,8 @@ def check_parts(said, events, lists, chosen):
     knows the last item alone."""
     said, chosen = said["next_item"], set(chosen)
     last, counts, listed, after = {}, {}, [], {}
-    came, lengths, targets, hits = {}, {}, {}, 0
+    came, lengths, targets, hits, seen = {}, {}, {}, 0, {}
+    every = {event["item_id"] for event in events}
     for i, event in enumerate(events):
         user, item = event["user_id"], event["item_id"]
         if user in last and i in chosen:
@@ -148,16 +149,16 @@ def check_parts(said, events, lists, chosen):
             for part, key in ((lengths, part_of(counts[user])),
                               (targets, item)):
                 part.setdefault(key, []).append(got)
-            had = {e["item_id"] for e in events[:i] if e["user_id"] == user}
             before = events[last[user]]["item_id"]
             score = {x: (after.get((before, x), 0), came.get(x, 0))
-                     for x in {e["item_id"] for e in events} - had}
+                     for x in every - seen[user]}
             hits += item in score and sum(
                 s >= score[item] for s in score.values()) <= 10
         if user in last:
             pair = (events[last[user]]["item_id"], item)
             after[pair] = after.get(pair, 0) + 1
         came[item] = came.get(item, 0) + 1
+        seen.setdefault(user, set()).add(item)
         counts[user] = counts.get(user, 0) + 1
         last[user] = i
     for key, gains in lengths.items():
