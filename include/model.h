@@ -77,7 +77,6 @@ float model_regression(const struct model *m, const float *features);
 enum { MODEL_FEATURE_BINS = 13 };
 const float *model_feature_shares(const struct model *m, uint32_t feature);
 uint32_t model_feature_bin(const struct model *m, uint32_t feature, float x);
-const char *model_feature_name(const struct model *m, uint32_t feature);
 
 /* context_bytes_max bounds cached keys and values; events_max is the most
  * requests in one call, k_max the longest list of scorer_top_k. */

@@ -258,12 +258,6 @@ const float *model_feature_shares(const struct model *m, uint32_t feature)
     return m->baseline.shares + (size_t)feature * MODEL_FEATURE_BINS;
 }
 
-const char *model_feature_name(const struct model *m, uint32_t feature)
-{
-    assert(feature < m->params.config.features);
-    return m->feature_names[feature];
-}
-
 /* From border to border; what is beyond the ends belongs to the end bins. */
 uint32_t model_feature_bin(const struct model *m, uint32_t feature, float x)
 {

@@ -5,6 +5,7 @@
 #include "container.h"
 #include "map64.h"
 #include "schemas.h"
+#include "topic_scan.h"
 
 enum {
     PLACES_FIRST = 4096,
@@ -70,56 +71,87 @@ static bool add_list(struct logged_lists *l, const struct tape *t)
     return true;
 }
 
-static enum rc read_lists(struct logged_lists *l, struct container_reader *r,
-                          const struct decoder *d, struct tape *t,
-                          struct err *e)
+/* What reading needs beside the lists. */
+struct reading {
+    struct logged_lists *lists;
+    struct schema *reader;
+    struct decoder *decoder;
+    struct tape tape;
+};
+
+/* writer NULL: the reader's own. */
+static enum rc reading_init(struct reading *r, const struct schema *writer,
+                            struct err *e)
+{
+    *r = (struct reading){.tape = {.max = DATUMS_MAX}};
+    r->lists = calloc(1, sizeof *r->lists);
+    r->tape.at = calloc(r->tape.max, sizeof *r->tape.at);
+    if (!r->lists || !r->tape.at) return ERR(e, RC_STOP, "no memory");
+    TRY(schema_parse(&r->reader, schemas_get("recommendations"), e));
+    return decoder_compile(&r->decoder, writer ? writer : r->reader, r->reader,
+                           e);
+}
+
+/* Lends the lists out, unless it failed. */
+static enum rc reading_fini(struct reading *r, enum rc rc,
+                            struct logged_lists **out)
+{
+    decoder_free(r->decoder);
+    schema_free(r->reader);
+    free(r->tape.at);
+    if (rc == RC_OK)
+        *out = r->lists;
+    else
+        logged_lists_free(r->lists);
+    return rc;
+}
+
+static enum rc read_value(void *user, struct slice value, struct err *e)
+{
+    struct reading *r = user;
+    TRY(decoder_decode(r->decoder, value, &r->tape, e));
+    if (add_list(r->lists, &r->tape)) return RC_OK;
+    return ERR(e, RC_STOP, "no memory for %zu lists", r->lists->at.count);
+}
+
+static enum rc read_values(struct reading *r, struct container_reader *from,
+                           struct err *e)
 {
     for (;;) {
         struct slice value;
         bool ended = false;
-        TRY(container_next(r, &value, &ended, e));
+        TRY(container_next(from, &value, &ended, e));
         if (ended) return RC_OK;
-        TRY(decoder_decode(d, value, t, e));
-        if (!add_list(l, t))
-            return ERR(e, RC_STOP, "no memory for %zu lists", l->at.count);
+        TRY(read_value(r, value, e));
     }
-}
-
-static enum rc read_file(struct logged_lists *l, const char *path,
-                         struct err *e)
-{
-    struct tape tape = {.max = DATUMS_MAX};
-    struct container_reader *r = NULL;
-    struct schema *reader = NULL;
-    struct decoder *d = NULL;
-    enum rc rc = container_open(&r, path, e);
-    if (rc != RC_OK) return rc;
-    tape.at = calloc(tape.max, sizeof *tape.at);
-    if (!tape.at) rc = ERR(e, RC_STOP, "no memory");
-    if (rc == RC_OK)
-        rc = schema_parse(&reader, schemas_get("recommendations"), e);
-    if (rc == RC_OK) rc = decoder_compile(&d, container_schema(r), reader, e);
-    if (rc == RC_OK) rc = read_lists(l, r, d, &tape, e);
-    decoder_free(d);
-    schema_free(reader);
-    free(tape.at);
-    container_close(r);
-    if (rc == RC_OK) return RC_OK;
-    (void)err_context(e, "%s: recommendations", path);
-    return RC_STOP;
 }
 
 enum rc logged_lists_read(struct logged_lists **out, const char *path,
                           struct err *e)
 {
-    struct logged_lists *l = calloc(1, sizeof *l);
-    if (!l) return ERR(e, RC_STOP, "%s: no memory", path);
-    if (read_file(l, path, e) != RC_OK) {
-        logged_lists_free(l);
-        return RC_STOP;
-    }
-    *out = l;
-    return RC_OK;
+    struct container_reader *from;
+    struct reading r;
+    enum rc rc = container_open(&from, path, e);
+    if (rc != RC_OK) return rc;
+    rc = reading_init(&r, container_schema(from), e);
+    if (rc == RC_OK) rc = read_values(&r, from, e);
+    container_close(from);
+    if (reading_fini(&r, rc, out) == RC_OK) return RC_OK;
+    (void)err_context(e, "%s: recommendations", path);
+    return RC_STOP;
+}
+
+enum rc logged_lists_read_topic(struct logged_lists **out,
+                                const struct config *c, struct err *e)
+{
+    struct reading r;
+    enum rc rc = reading_init(&r, NULL, e);
+    if (rc == RC_OK)
+        rc = topic_scan_output(c, c->output_recommendations_topic, read_value,
+                               &r, e);
+    if (reading_fini(&r, rc, out) == RC_OK) return RC_OK;
+    (void)err_context(e, "recommendations that were logged");
+    return RC_STOP;
 }
 
 void logged_lists_free(struct logged_lists *l)

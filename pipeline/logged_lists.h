@@ -2,7 +2,8 @@
  * they were made: what off-policy estimates read.
  *
  * Input    A container file of Recommendations, or records that resolve to
- *          them. Of several lists of one event the last counts.
+ *          them; or the topic that a run writes them to. Of several lists of
+ *          one event the last counts.
  * Memory   About 16 bytes a place. Threads  Immutable once read. */
 #ifndef MILLRACE_LOGGED_LISTS_H
 #define MILLRACE_LOGGED_LISTS_H
@@ -16,7 +17,11 @@ struct logged_place {
     double propensity;
 };
 
+struct config;
 struct logged_lists;
+/* output.recommendations.topic, from its start to its end. */
+enum rc logged_lists_read_topic(struct logged_lists **out,
+                                const struct config *c, struct err *e) MUST_USE;
 enum rc logged_lists_read(struct logged_lists **out, const char *path,
                           struct err *e) MUST_USE;
 void logged_lists_free(struct logged_lists *l); /* l may be NULL */

@@ -10,11 +10,11 @@
 #include "map64.h"
 #include "outputs.h"
 #include "snapshot.h"
+#include "topic_scan.h"
 
 enum {
     FRAME_BYTES = 5, /* Confluent: magic byte, schema id u32be */
     BATCH_EVENTS = 256,
-    POLL_WAIT_MS = 1000,
     ENTRIES_FIRST = 4096,
     /* Both records end with model, family, policy, topic, partition, offset. */
     TAIL_MODEL = 0,
@@ -307,48 +307,25 @@ enum rc verify_read_file(struct verify *v, const char *path, struct err *e)
     return read_file(v, path, e);
 }
 
-static enum rc record_messages(struct verify *v, enum output output,
-                               struct source *s, struct batch *b, struct err *e)
+struct recording {
+    struct verify *verify;
+    enum output output;
+};
+
+static enum rc record_value(void *user, struct slice value, struct err *e)
 {
-    size_t head =
-        v->config->output_format == OUTPUT_CONFLUENT ? FRAME_BYTES : 0;
-    struct source_change change;
-    TRY(source_change(s, &change, e));
-    for (uint32_t i = 0; i < change.count; i++)
-        change.positions[i].offset = change.positions[i].log_start;
-    if (change.kind == SOURCE_ASSIGNED)
-        TRY(source_assign(s, change.positions, change.count, e));
-    while (!source_ended(s)) {
-        batch_reset(b);
-        TRY(source_poll(s, b, POLL_WAIT_MS, e));
-        for (uint32_t i = 0; i < b->count; i++) {
-            struct slice value = b->records[i].value;
-            if (value.len < head)
-                return ERR(e, RC_SKIP, "a value without its header");
-            TRY(record(v, output, slice_of(value.ptr + head, value.len - head),
-                       e));
-        }
-        source_release(s);
-    }
-    return RC_OK;
+    const struct recording *r = user;
+    return record(r->verify, r->output, value, e);
 }
 
 static enum rc record_topic(struct verify *v, enum output output,
                             const char *topic, struct err *e)
 {
-    const struct topic_range all = {
-        .topic = topic, .partition = -1, .until = -1};
-    struct source *s = NULL;
-    struct batch b;
-    enum rc rc;
+    struct recording r = {v, output};
     if (!topic[0]) return RC_OK;
-    TRY(batch_init(&b, BATCH_EVENTS, e));
-    rc = source_range_open(&s, v->config, &all, BATCH_EVENTS, e);
-    if (rc == RC_OK) rc = record_messages(v, output, s, &b, e);
-    if (s) source_close(s);
-    batch_fini(&b);
-    if (rc == RC_OK) return RC_OK;
-    (void)err_context(e, "topic %s: a recorded output", topic);
+    if (topic_scan_output(v->config, topic, record_value, &r, e) == RC_OK)
+        return RC_OK;
+    (void)err_context(e, "a recorded output");
     return RC_STOP;
 }
 

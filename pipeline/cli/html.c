@@ -57,6 +57,7 @@ static const char STYLE[] =
     "th:first-child,td:first-child{text-align:left;white-space:normal;"
     "min-width:8.5em;position:sticky;left:0;background:var(--page)}"
     "th{color:var(--soft);font-weight:600}"
+    "@media(min-width:800px){td:first-child{min-width:13em}}"
     "pre{background:var(--box);padding:12px;overflow-x:auto;font-size:.85rem;"
     "white-space:pre-wrap;overflow-wrap:anywhere}";
 

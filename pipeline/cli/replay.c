@@ -21,6 +21,7 @@ struct command {
     struct labels *labels;
     struct logged_lists *logged;
     const char *logged_path;
+    bool logged_topic;
     struct verify *verify; /* NULL: no record was given */
     struct cli_texts verify_paths;
     bool verify_topics;
@@ -63,6 +64,14 @@ static int check_arguments(struct command *c)
     if (c->o.to_topics && (c->o.fraud_path || c->o.recommendations_path))
         return cli_complain(&c->cli, EXIT_USAGE,
                             "give files for scores or --to-topics, not both");
+    if (c->logged_path && c->logged_topic)
+        return cli_complain(&c->cli, EXIT_USAGE,
+                            "give --off-policy or --off-policy-topic, not "
+                            "both");
+    if (c->o.to_topics && c->logged_topic)
+        return cli_complain(&c->cli, EXIT_USAGE,
+                            "--off-policy-topic reads the topic that "
+                            "--to-topics writes; give one of them");
     if (c->o.to_topics && c->verify_topics)
         return cli_complain(&c->cli, EXIT_USAGE,
                             "--verify-topics reads the topics that "
@@ -122,6 +131,8 @@ static int parse(struct command *c, int argc, char **argv)
         {"off-policy", "FILE", CLI_TEXT, &c->logged_path,
          "lists of a run that explored (recommendations with propensities): "
          "what the lists of this replay would have earned"},
+        {"off-policy-topic", NULL, CLI_FLAG, &c->logged_topic,
+         "the same with output.recommendations.topic"},
         {"compare", "DIR", CLI_TEXT, &c->compare,
          "measure this model over the same log too, and the differences"},
         {"report", "FILE", CLI_TEXT, &c->page,
@@ -246,25 +257,34 @@ static enum rc open_catalogue(struct command *c, struct err *e)
 /* What cannot be done without a model. */
 static enum rc check_model_less(const struct command *c, struct err *e)
 {
-    const char *what = c->compare               ? "--compare"
-                       : c->watch.leave_one_out ? "--leave-one-out"
-                       : c->watch.baselines     ? "--baselines"
-                       : c->logged_path         ? "--off-policy"
-                                                : NULL;
+    const char *what = c->compare                          ? "--compare"
+                       : c->watch.leave_one_out            ? "--leave-one-out"
+                       : c->watch.baselines                ? "--baselines"
+                       : c->logged_path || c->logged_topic ? "--off-policy"
+                                                           : NULL;
     if (!what) return RC_OK;
     return ERR(e, RC_STOP, "%s needs a model: set model.dir", what);
 }
 
 static enum rc open_logged(struct command *c, struct err *e)
 {
-    if (!c->logged_path) return RC_OK;
+    if (!c->logged_path && !c->logged_topic) return RC_OK;
+    if (c->logged_topic && !c->config->output_recommendations_topic[0])
+        return ERR(e, RC_STOP,
+                   "--off-policy-topic: there is none; set "
+                   "output.recommendations.topic");
     if (c->config->explore_rate > 0)
         return ERR(e, RC_STOP,
                    "--off-policy: this replay explores too; its best lists are "
                    "what can be valued: --set explore.rate=0");
-    TRY(logged_lists_read(&c->logged, c->logged_path, e));
+    if (c->logged_path)
+        TRY(logged_lists_read(&c->logged, c->logged_path, e));
+    else
+        TRY(logged_lists_read_topic(&c->logged, c->config, e));
     if (logged_lists_count(c->logged) > 0) return RC_OK;
-    return ERR(e, RC_STOP, "%s: it has no list", c->logged_path);
+    return ERR(e, RC_STOP, "%s: it has no list",
+               c->logged_path ? c->logged_path
+                              : c->config->output_recommendations_topic);
 }
 
 static enum rc open_all(struct command *c, struct err *e)

@@ -206,6 +206,32 @@ static void test_same_policy(void **state)
     off_policy_free(both);
 }
 
+/* What a list earned must not be what is foreseen of it. One user of one half
+ * earns, one of the other does not, twice: of the first nothing is foreseen,
+ * so its list is worth 2; of the others 1 each, so theirs are worth -1. */
+static void test_foreseen_by_others(void **state)
+{
+    const struct off_policy_place place = {
+        .item = 1, .instead = 1, .logged = 0.5, .other = 1};
+    struct off_policy *p = off_policy_new();
+    struct off_policy_result r;
+    struct err e;
+    uint64_t one = 1, other = 2, list;
+    (void)state;
+    while (hash_mix(other) % 2 == hash_mix(one) % 2)
+        other++;
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(
+            off_policy_add(p, i ? other : one, &place, 1, &list, &e), RC_OK);
+        off_policy_reward(p, list, 1, i == 0);
+    }
+    assert_int_equal(off_policy_measure(p, &r, &e), RC_OK);
+    assert_true(fabs(r.dr.value) < 1e-12);
+    assert_true(fabs(r.ips.value - 2.0 / 3) < 1e-12);
+    assert_true(fabs(r.snips.value - 1.0 / 3) < 1e-12);
+    off_policy_free(p);
+}
+
 static void test_refused_and_empty(void **state)
 {
     static const double BAD[] = {0, -0.1, 1.5, NAN};
@@ -242,6 +268,7 @@ int main(void)
         cmocka_unit_test(test_unbiased),
         cmocka_unit_test(test_wrong_chances_show),
         cmocka_unit_test(test_same_policy),
+        cmocka_unit_test(test_foreseen_by_others),
         cmocka_unit_test(test_refused_and_empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@
 
 #include "hash.h"
 #include "labels.h"
+#include "logged_lists.h"
 #include "map64.h"
 #include "mock_cluster.h"
 #include "model_dir.h"
@@ -298,6 +299,30 @@ static void test_verify(void **state)
     assert_non_null(strstr(e.text, "kernel family"));
 }
 
+/* The lists of the topic, by the events after which they were made; each
+ * stands there twice. */
+static void test_logged_lists(void **state)
+{
+    struct logged_lists *l;
+    uint32_t count = 0, found = 0;
+    struct err e;
+    (void)state;
+    ok(logged_lists_read_topic(&l, config, &e), &e);
+    assert_int_equal(logged_lists_count(l), EVENTS);
+    for (int32_t p = 0; p < PARTITIONS; p++)
+        for (int64_t at = 0; at < EVENTS; at++) {
+            const struct logged_place *list =
+                logged_lists_find(l, p, at, &count);
+            if (!list) continue;
+            found++;
+            assert_int_equal(count, config->recommend_items);
+            assert_true(list[0].item != 0 && list[0].propensity == 1);
+        }
+    assert_int_equal(found, EVENTS);
+    assert_null(logged_lists_find(l, PARTITIONS, 0, &count));
+    logged_lists_free(l);
+}
+
 /* Only from offset 0, or with rows; what is not replayed is not compared. */
 static void test_verify_part(void **state)
 {
@@ -396,8 +421,11 @@ static void test_labels(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_topic_to_topics), cmocka_unit_test(test_verify),
-        cmocka_unit_test(test_verify_part),     cmocka_unit_test(test_range),
+        cmocka_unit_test(test_topic_to_topics),
+        cmocka_unit_test(test_verify),
+        cmocka_unit_test(test_verify_part),
+        cmocka_unit_test(test_logged_lists),
+        cmocka_unit_test(test_range),
         cmocka_unit_test(test_labels),
     };
     return cmocka_run_group_tests(tests, start, stop);
