@@ -7,6 +7,7 @@
 #include "registry.h"
 #include "shapes.h"
 #include "source_kafka.h"
+#include "stages.h"
 #include "store.h"
 #include "train.h"
 #include "user_row.h"
@@ -60,7 +61,8 @@ static uint64_t batch_bytes(const struct config *c,
 /* Rows of one batch are held together, even where they do not fit. */
 static uint64_t rows_bytes(const struct config *c, uint64_t row_bytes)
 {
-    uint64_t batch = 2 * row_bytes * c->batch_events_max * c->workers;
+    uint64_t batch =
+        2 * row_bytes * c->batch_events_max * c->workers * stages_running(c);
     uint64_t cache = c->state_cache + c->state_cache / 4;
     return batch > cache ? batch : cache;
 }
@@ -83,11 +85,12 @@ void budget_add_up(struct budget *b, const struct config *c)
     struct feature_shape features;
     uint64_t in = kafka_queue_bytes(c, KAFKA_CONSUMER);
     uint64_t out = kafka_queue_bytes(c, KAFKA_PRODUCER);
+    uint32_t workers = stages_running(c) * c->workers;
     *b = (struct budget){.group = group_bytes()};
     shapes_init(&history, &features, c, UINT32_MAX);
     b->row_bytes = user_row_bytes_max(&history, &features.user);
     b->log_bytes = store_log_bytes_max(c->state_store_memory);
-    add(b, "users' rows", "state.cache, batch.events.max",
+    add(b, "rows of users and items", "state.cache, batch.events.max",
         rows_bytes(c, b->row_bytes));
     add(b, "RocksDB's buffers and blocks", "state.store.memory",
         c->state_store_memory);
@@ -96,25 +99,26 @@ void budget_add_up(struct budget *b, const struct config *c)
     /* The next one is warmed while the present one scores. */
     add(b, "another model, while it is loaded", "model.dir, model.cache",
         model_bytes(c) + c->model_cache);
-    add(b, "records that wait", "input.queue, workers", 2 * in * c->workers);
+    add(b, "records that wait", "input.queue, workers, stages",
+        2 * in * workers);
     /* As much again for what a message takes beside its bytes, halved. */
-    add(b, "outputs under way", "output.queue, workers",
-        (out + out / 2) * c->workers);
+    add(b, "outputs under way", "output.queue, workers, stages",
+        (out + out / 2) * workers);
     /* A reader of its own while partitions are taken over. */
-    add(b, "rows that are restored", "input.queue, workers",
-        *c->changelog_topic ? 2 * in * c->workers : 0);
+    add(b, "rows that are restored", "input.queue, workers, stages",
+        *c->changelog_topic ? 2 * in * workers : 0);
     add(b, "copies for other processes", "standby.replicas, input.queue",
         c->standby_replicas > 0 ? 2 * in : 0); /* one thread reads them */
     add(b, "schemas of the registry", "registry.url",
         c->registry_url.count > 0 ? SCHEMA_COPIES * (uint64_t)REGISTRY_BYTES_MAX
                                   : 0);
     add(b, "batches", "batch.events.max, history.events, workers",
-        batch_bytes(c, &features) * c->workers);
+        batch_bytes(c, &features) * workers);
     add(b, "the catalogue", "catalogue.items.max",
         *c->catalogue_topic ? (uint64_t)c->catalogue_items_max * ITEM_BYTES
                             : 0);
-    add(b, "threads and tables", "workers",
-        (uint64_t)WORKER_BYTES * c->workers);
+    add(b, "threads and tables", "workers, stages",
+        (uint64_t)WORKER_BYTES * workers);
     add(b, "the program", "", PROGRAM_BYTES);
 }
 

@@ -79,13 +79,14 @@ static enum rc clear(struct clearing *x, struct err *e)
     return put_markers(x, slice_of(NULL, 0), e);
 }
 
-enum rc changelog_clear(const struct config *c, uint64_t *rows, struct err *e)
+enum rc changelog_clear(const struct config *c, const char *topic,
+                        uint64_t *rows, struct err *e)
 {
-    const char *topics[] = {c->changelog_topic};
+    const char *topics[] = {topic};
     const struct producer_options o = {
         .config = c, .topics = topics, .topic_count = 1, .bulk = true};
     struct clearing x = {0};
-    enum rc rc = log_reader_open(&x.reader, c, c->changelog_topic, false, e);
+    enum rc rc = log_reader_open(&x.reader, c, topic, false, e);
     if (rc == RC_OK) x.partitions = log_reader_partitions(x.reader);
     if (rc == RC_OK) rc = producer_open(&x.to, &o, e);
     if (rc == RC_OK) rc = clear(&x, e);

@@ -13,7 +13,7 @@
 #include "err.h"
 
 /* rows: how many records it took out. RC_STOP where the topic is missing. */
-enum rc changelog_clear(const struct config *c, uint64_t *rows,
-                        struct err *e) MUST_USE;
+enum rc changelog_clear(const struct config *c, const char *topic,
+                        uint64_t *rows, struct err *e) MUST_USE;
 
 #endif

@@ -8,6 +8,7 @@
 #include "log_input.h"
 #include "log_reader.h"
 #include "partition.h"
+#include "stages.h"
 #include "store.h"
 #include "user_row.h"
 
@@ -25,7 +26,7 @@ static enum rc check_record(const struct forget_topic *t,
                             const struct record *r, const struct event *ev,
                             struct err *e)
 {
-    const char *topic = t->config->input_topic;
+    const char *topic = stages_topic(t->config, STAGE_USERS, INPUT_EVENTS);
     if (ev->bad != BAD_NONE || ev->forget) return RC_OK;
     if (!slice_equal(r->key, ev->user))
         return ERR(e, RC_STOP,
@@ -71,7 +72,7 @@ enum rc forget_check(const struct forget_topic *t, struct err *e)
 {
     const struct config *c = t->config;
     const struct topic_range range = {
-        .topic = c->input_topic,
+        .topic = stages_topic(c, STAGE_USERS, INPUT_EVENTS),
         .partition = t->partition,
         .from = t->log_end > SAMPLE_RECORDS ? t->log_end - SAMPLE_RECORDS : 0,
         .until = t->log_end,

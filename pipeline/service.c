@@ -488,8 +488,7 @@ enum rc service_open(struct service **out, const struct config *c,
     s->config = c;
     s->reread = reread;
     s->workers = c->workers;
-    for (enum stage_id k = 0; k < STAGES; k++)
-        s->seat_count += stages_runs(c, k) ? s->workers : 0;
+    s->seat_count = stages_running(c) * s->workers;
     rc = open_parts(s, e);
     if (rc != RC_OK) {
         service_close(s);

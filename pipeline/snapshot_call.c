@@ -11,6 +11,7 @@
 #include "decide.h"
 #include "hash.h"
 #include "log.h"
+#include "stages.h"
 
 enum { VIEWS_MAX = 4096, WAIT_STEP_MS = 50 };
 
@@ -213,7 +214,8 @@ void snapshot_about(struct snapshot_info *out, const struct config *c,
 {
     struct policy policy;
     *out = (struct snapshot_info){.stage = "users", .made_ms = store_now_ms()};
-    (void)snprintf(out->topic, sizeof out->topic, "%s", c->input_topic);
+    (void)snprintf(out->topic, sizeof out->topic, "%s",
+                   stages_topic(c, STAGE_USERS, INPUT_EVENTS));
     if (reader) put_hash(out->schema_hash, hash64(schema_json(reader)));
     if (model)
         (void)snprintf(out->model_hash, sizeof out->model_hash, "%s",

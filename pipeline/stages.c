@@ -56,6 +56,14 @@ const char *stages_changelog(const struct config *c, enum stage_id stage)
     return stage == STAGE_ITEMS ? c->changelog_items_topic : "";
 }
 
+uint32_t stages_running(const struct config *c)
+{
+    uint32_t count = 0;
+    for (enum stage_id k = 0; k < STAGES; k++)
+        count += stages_runs(c, k);
+    return count;
+}
+
 static const char *events_topic(const struct config *c, enum stage_id stage)
 {
     bool behind_route = stages_has(c, STAGE_ROUTE);

@@ -32,6 +32,8 @@ enum rc stages_check_live(const struct config *c, struct err *e) MUST_USE;
 /* An event goes through this stage; and this process runs it. */
 bool stages_has(const struct config *c, enum stage_id stage);
 bool stages_runs(const struct config *c, enum stage_id stage);
+/* How many this process runs. */
+uint32_t stages_running(const struct config *c);
 /* Its consumer group, which also begins the names of its clients: group.id
  * for users, group.id-items, group.id-route. */
 enum { STAGES_GROUP_BYTES = 512 };

@@ -8,6 +8,7 @@
 #include "log.h"
 #include "log_reader.h"
 #include "restore.h"
+#include "stages.h"
 
 enum {
     REFRESH_MS = 2000,     /* how soon a change of the group is seen */
@@ -94,7 +95,8 @@ static void take_member(struct standby *s,
         instance_of(s, id ? id : rd_kafka_MemberDescription_client_id(m));
     for (int i = 0; at >= 0 && parts && i < parts->cnt; i++) {
         const rd_kafka_topic_partition_t *p = &parts->elems[i];
-        if (strcmp(p->topic, s->o.config->input_topic) == 0 &&
+        if (strcmp(p->topic,
+                   stages_topic(s->o.config, STAGE_USERS, INPUT_EVENTS)) == 0 &&
             p->partition >= 0 && (uint32_t)p->partition < s->partitions)
             s->group.owners[p->partition] = at;
     }
@@ -201,7 +203,9 @@ static enum rc hold(struct standby *s, int32_t partition, struct err *e)
     enum rc rc;
     TRY(restore_look(s->looker, partition, s->partitions, &end, e));
     if (!end.marked) return RC_OK; /* nothing to copy yet */
-    TRY(store_family_name(name, "users", c->input_topic, partition, e));
+    TRY(store_family_name(name, "users",
+                          stages_topic(c, STAGE_USERS, INPUT_EVENTS), partition,
+                          e));
     rc = store_acquire(s->o.store, name, &f, &meta, &found, e);
     if (rc == RC_AGAIN) return RC_OK; /* a worker has it after all */
     if (rc != RC_OK) return rc;
@@ -291,10 +295,11 @@ static void wait_ms(struct standby *s, uint32_t ms)
 static enum rc open_clients(struct standby *s, struct err *e)
 {
     const struct config *c = s->o.config;
-    const struct restore_options looker = {.config = c,
-                                           .changelog = c->changelog_topic,
-                                           .topic = c->input_topic,
-                                           .key_bytes_max = c->user_bytes_max};
+    const struct restore_options looker = {
+        .config = c,
+        .changelog = c->changelog_topic,
+        .topic = stages_topic(c, STAGE_USERS, INPUT_EVENTS),
+        .key_bytes_max = c->user_bytes_max};
     rd_kafka_conf_t *conf;
     if (!s->admin) {
         TRY(kafka_conf_new(&conf, c, KAFKA_ADMIN, NULL, NULL, e));

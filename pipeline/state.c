@@ -326,7 +326,9 @@ static enum rc check_applied(const struct user_state *us, struct err *e)
                    us->partition->id, (unsigned long long)us->hash,
                    (long long)us->history.applied_offset,
                    (long long)m->applied);
-    if (us->partition->labels.open && label >= m->label_applied)
+    /* Of a snapshot it is not known: 0. */
+    if (us->partition->labels.open && m->label_applied > 0 &&
+        label >= m->label_applied)
         return ERR(e, RC_SKIP,
                    "state of partition %d, the user with hash %016llx: holds "
                    "label %lld, the store says that they end before %lld",

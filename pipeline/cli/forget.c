@@ -18,6 +18,7 @@
 #include "progress.h"
 #include "receipt.h"
 #include "snapshot.h"
+#include "stages.h"
 #include "store.h"
 
 enum { LOOK_EVERY_MS = 200, DEFAULT_WAIT_MS = 60000, NO_PARTITION = -1 };
@@ -98,7 +99,7 @@ static int parse(struct command *c, int argc, char **argv)
 
 static enum rc ask_cluster(struct command *c, struct err *e)
 {
-    const char *topic = c->config->input_topic;
+    const char *topic = stages_topic(c->config, STAGE_USERS, INPUT_EVENTS);
     rd_kafka_conf_t *conf;
     TRY(kafka_conf_new(&conf, c->config, KAFKA_ADMIN, NULL, NULL, e));
     TRY(kafka_client_new(&c->rk, conf, KAFKA_ADMIN, e));
@@ -115,8 +116,9 @@ static enum rc choose_partition(struct command *c, struct err *e)
     struct receipt *r = &c->receipt;
     bool given = c->partition_given != UINT32_MAX;
     if (given && c->partition_given >= c->partitions)
-        return ERR(e, RC_STOP, "--partition %u: topic %s has %u",
-                   c->partition_given, c->config->input_topic, c->partitions);
+        return ERR(
+            e, RC_STOP, "--partition %u: topic %s has %u", c->partition_given,
+            stages_topic(c->config, STAGE_USERS, INPUT_EVENTS), c->partitions);
     r->partition = given ? (int32_t)c->partition_given
                          : partition_of(c->user, c->partitions);
     return RC_OK;
@@ -126,7 +128,8 @@ static enum rc choose_partition(struct command *c, struct err *e)
 static enum rc check_store(struct command *c, struct err *e)
 {
     const struct config *g = c->config;
-    TRY(forget_look(&c->look, g->state_dir, g->input_topic, c->user,
+    TRY(forget_look(&c->look, g->state_dir,
+                    stages_topic(g, STAGE_USERS, INPUT_EVENTS), c->user,
                     NO_PARTITION, INT64_MAX, e));
     if (c->look.held == 0 || c->look.partition == c->receipt.partition)
         return RC_OK;
@@ -153,7 +156,8 @@ static enum rc prepare(struct command *c, struct err *e)
     t.any_partition = c->partition_given != UINT32_MAX;
     TRY(forget_check(&t, e));
     TRY(check_store(c, e));
-    (void)snprintf(r->topic, sizeof r->topic, "%s", g->input_topic);
+    (void)snprintf(r->topic, sizeof r->topic, "%s",
+                   stages_topic(g, STAGE_USERS, INPUT_EVENTS));
     (void)snprintf(r->group, sizeof r->group, "%s", g->group_id);
     return receipt_seal(r, c->user, e);
 }
@@ -173,7 +177,7 @@ static bool confirmed(const struct command *c)
 
 static enum rc write_record(struct command *c, struct err *e)
 {
-    const char *topic = c->config->input_topic;
+    const char *topic = stages_topic(c->config, STAGE_USERS, INPUT_EVENTS);
     const struct producer_options o = {
         .config = c->config, .topics = &topic, .topic_count = 1};
     const struct message m = {.key = c->user};
@@ -377,7 +381,7 @@ int command_forget(int argc, char **argv)
     if (status != CLI_GO) return status;
     c.config = cli_config(&c.cli);
     if (!c.config) return EXIT_CONFIG;
-    if (!c.config->input_topic[0])
+    if (!*stages_topic(c.config, STAGE_USERS, INPUT_EVENTS))
         status = cli_complain(&c.cli, EXIT_CONFIG,
                               "input.topic is not set: forgotten by what?");
     else

@@ -7,6 +7,7 @@
 #include "inspect_log.h"
 #include "model.h"
 #include "shapes.h"
+#include "stages.h"
 #include "store.h"
 #include "user_row.h"
 
@@ -72,7 +73,7 @@ static enum rc look_into_family(void *user, const char *name,
     enum rc rc;
     (void)meta;
     (void)snprintf(start, sizeof start, "users/%s/",
-                   s->in->config->input_topic);
+                   stages_topic(s->in->config, STAGE_USERS, INPUT_EVENTS));
     if (s->history || !found || strncmp(name, start, strlen(start)) != 0)
         return RC_OK;
     TRY(store_find_row(s->store, name, s->user, &row, &size, e));

@@ -13,9 +13,18 @@
 #include "cli.h"
 #include "group_offsets.h"
 #include "kafka_client.h"
+#include "stages.h"
 #include "store.h"
 
 enum reset_to { TO_NOTHING, TO_EARLIEST, TO_LATEST, TO_COMMITTED };
+
+/* One topic that the stage reads. */
+struct input {
+    const char *topic;
+    struct group_offset *offsets; /* (partitions) */
+    int64_t *targets;             /* (partitions) */
+    uint32_t partitions;
+};
 
 struct command {
     struct cli cli;
@@ -24,10 +33,12 @@ struct command {
     enum reset_to to;
     bool yes, dry_run;
     rd_kafka_t *rk;
-    struct store *store;          /* NULL: this host has none */
-    struct group_offset *offsets; /* (partitions) */
-    int64_t *targets;             /* (partitions) */
-    uint32_t partitions;
+    struct store *store; /* NULL: this host has none */
+    const char *stage_text;
+    enum stage_id stage;
+    char group[STAGES_GROUP_BYTES];
+    struct input inputs[STAGE_INPUTS]; /* events, and labels if they come */
+    uint32_t input_count;
     uint32_t dropped;
     uint64_t cleared; /* rows of the changelog */
 };
@@ -46,6 +57,18 @@ static int read_to(struct command *c)
                         c->to_text);
 }
 
+static int read_stage(struct command *c)
+{
+    if (!c->stage_text) return CLI_GO;
+    while (c->stage < STAGES &&
+           strcmp(stages_name(c->stage), c->stage_text) != 0)
+        c->stage++;
+    if (c->stage < STAGES) return CLI_GO;
+    return cli_complain(&c->cli, EXIT_USAGE,
+                        "--stage %s: it takes users, items or route",
+                        c->stage_text);
+}
+
 static int parse(struct command *c, int argc, char **argv)
 {
     const struct cli_option options[] = {
@@ -53,6 +76,8 @@ static int parse(struct command *c, int argc, char **argv)
          "earliest: score the log again; latest: begin at its end with an "
          "empty state; committed: keep the offsets, fold the state anew "
          "(default: as if the group had never run)"},
+        {"stage", "NAME", CLI_TEXT, &c->stage_text,
+         "users (default), items or route"},
         {"yes", NULL, CLI_FLAG, &c->yes, "do not ask"},
         {"dry-run", NULL, CLI_FLAG, &c->dry_run,
          "say what would be done, change nothing"},
@@ -61,8 +86,8 @@ static int parse(struct command *c, int argc, char **argv)
     const struct cli_usage usage = {
         .synopsis = "reset [options]",
         .about =
-            "Resets the group's offsets in input.topic, this host's state in "
-            "state.dir and\nthe rows in changelog.topic, together. Stop every "
+            "Resets a stage's offsets in its topics, its state on this host "
+            "(state.dir) and\nthe rows in its changelog, together. Stop every "
             "`millrace run` of the group "
             "first. Each host that holds state\nof the group needs it too. "
             "Outputs made before stay; those of events that are\nscored again "
@@ -78,6 +103,8 @@ static int parse(struct command *c, int argc, char **argv)
     if (c->cli.arg_count > 0)
         return cli_complain(&c->cli, EXIT_USAGE, "takes no argument '%s'",
                             c->cli.args[0]);
+    status = read_stage(c);
+    if (status != CLI_GO) return status;
     status = read_to(c);
     if (status != CLI_GO || c->yes || c->dry_run) return status;
     if (isatty(STDIN_FILENO)) return CLI_GO;
@@ -104,41 +131,52 @@ static enum rc open_store(struct command *c, struct err *e)
     return store_open(&c->store, &o, e);
 }
 
+static enum rc ask_input(struct command *c, struct input *in, struct err *e)
+{
+    TRY(kafka_topic_partitions(c->rk, in->topic, &in->partitions, e));
+    in->offsets = calloc(in->partitions, sizeof *in->offsets);
+    in->targets = calloc(in->partitions, sizeof *in->targets);
+    if (!in->offsets || !in->targets)
+        return ERR(e, RC_STOP, "no memory for %u partitions", in->partitions);
+    return group_offsets_read(c->rk, c->group, in->topic, in->offsets,
+                              in->partitions, e);
+}
+
 static enum rc ask_cluster(struct command *c, struct err *e)
 {
-    const char *topic = c->config->input_topic;
     rd_kafka_conf_t *conf;
     TRY(kafka_conf_new(&conf, c->config, KAFKA_ADMIN, NULL, NULL, e));
     TRY(kafka_client_new(&c->rk, conf, KAFKA_ADMIN, e));
-    TRY(kafka_topic_partitions(c->rk, topic, &c->partitions, e));
-    c->offsets = calloc(c->partitions, sizeof *c->offsets);
-    c->targets = calloc(c->partitions, sizeof *c->targets);
-    if (!c->offsets || !c->targets)
-        return ERR(e, RC_STOP, "no memory for %u partitions", c->partitions);
-    return group_offsets_read(c->rk, c->config->group_id, topic, c->offsets,
-                              c->partitions, e);
+    (void)stages_group(c->config, c->stage, c->group);
+    for (uint32_t k = 0; k < STAGE_INPUTS; k++) {
+        const char *topic = stages_topic(c->config, c->stage, k);
+        if (!*topic) continue;
+        c->inputs[c->input_count].topic = topic;
+        TRY(ask_input(c, &c->inputs[c->input_count++], e));
+    }
+    return RC_OK;
 }
 
 /* -1: the group will not have committed. */
+static int64_t target_of(const struct command *c, const struct group_offset *at)
+{
+    switch (c->to) {
+    case TO_EARLIEST:
+        return at->log_start;
+    case TO_LATEST:
+        return at->log_end;
+    case TO_COMMITTED:
+        return at->committed;
+    default:
+        return -1;
+    }
+}
+
 static void choose_targets(struct command *c)
 {
-    for (uint32_t i = 0; i < c->partitions; i++) {
-        const struct group_offset *at = &c->offsets[i];
-        switch (c->to) {
-        case TO_NOTHING:
-            c->targets[i] = -1;
-            break;
-        case TO_EARLIEST:
-            c->targets[i] = at->log_start;
-            break;
-        case TO_LATEST:
-            c->targets[i] = at->log_end;
-            break;
-        case TO_COMMITTED:
-            c->targets[i] = at->committed;
-            break;
-        }
-    }
+    for (uint32_t k = 0; k < c->input_count; k++)
+        for (uint32_t i = 0; i < c->inputs[k].partitions; i++)
+            c->inputs[k].targets[i] = target_of(c, &c->inputs[k].offsets[i]);
 }
 
 /* --- doing it ---------------------------------------------------------- */
@@ -147,31 +185,40 @@ static void choose_targets(struct command *c)
  * where the log does. */
 static enum rc begin_states(struct command *c, struct err *e)
 {
+    const struct input *in = &c->inputs[INPUT_EVENTS];
     char name[STORE_NAME_MAX];
-    for (uint32_t i = 0; i < c->partitions; i++) {
-        if (c->targets[i] < 0) continue;
-        TRY(store_family_name(name, "users", c->config->input_topic, (int32_t)i,
-                              e));
+    for (uint32_t i = 0; i < in->partitions; i++) {
+        if (in->targets[i] < 0) continue;
+        TRY(store_family_name(name, stages_name(c->stage), in->topic,
+                              (int32_t)i, e));
         TRY(store_begin_at(
-            c->store, name, c->partitions,
-            c->to == TO_LATEST ? c->targets[i] : c->offsets[i].log_start, e));
+            c->store, name, in->partitions,
+            c->to == TO_LATEST ? in->targets[i] : in->offsets[i].log_start, e));
     }
     return RC_OK;
 }
 
+static enum rc change_offsets(struct command *c, const struct input *in,
+                              bool changelog, struct err *e)
+{
+    if (c->to == TO_NOTHING)
+        return group_offsets_delete(c->rk, c->group, in->topic, in->partitions,
+                                    e);
+    if (c->to == TO_COMMITTED && !changelog) return RC_OK;
+    /* Also where they stay: it is refused while the group is at work. */
+    return group_offsets_set(c->rk, c->group, in->topic, in->targets,
+                             in->partitions, e);
+}
+
 static enum rc change(struct command *c, struct err *e)
 {
-    const char *group = c->config->group_id, *topic = c->config->input_topic;
-    bool changelog = c->config->changelog_topic[0] != '\0';
-    if (c->to == TO_NOTHING)
-        TRY(group_offsets_delete(c->rk, group, topic, c->partitions, e));
-    else if (c->to != TO_COMMITTED || changelog)
-        /* Also where they stay: it is refused while the group is at work. */
-        TRY(group_offsets_set(c->rk, group, topic, c->targets, c->partitions,
-                              e));
-    if (changelog) TRY(changelog_clear(c->config, &c->cleared, e));
-    if (!c->store) return RC_OK;
-    TRY(store_drop_topic(c->store, "users", topic, &c->dropped, e));
+    const char *changelog = stages_changelog(c->config, c->stage);
+    for (uint32_t k = 0; k < c->input_count; k++)
+        TRY(change_offsets(c, &c->inputs[k], *changelog, e));
+    if (*changelog) TRY(changelog_clear(c->config, changelog, &c->cleared, e));
+    if (!c->store || c->stage == STAGE_ROUTE) return RC_OK;
+    TRY(store_drop_topic(c->store, stages_name(c->stage),
+                         c->inputs[INPUT_EVENTS].topic, &c->dropped, e));
     return begin_states(c, e);
 }
 
@@ -185,20 +232,27 @@ static void put_offset(char *out, size_t size, int64_t offset)
         (void)snprintf(out, size, "%lld", (long long)offset);
 }
 
-static void print_plan(const struct command *c, FILE *to)
+static void print_input(const struct input *in, FILE *to)
 {
-    (void)fprintf(to, "group %s, topic %s, state in %s\n", c->config->group_id,
-                  c->config->input_topic,
-                  c->store ? c->config->state_dir : "(none on this host)");
     (void)fprintf(to, "%9s  %14s  %14s  %14s  %14s\n", "partition", "log start",
                   "log end", "committed", "becomes");
-    for (uint32_t i = 0; i < c->partitions; i++) {
+    for (uint32_t i = 0; i < in->partitions; i++) {
         char committed[32], target[32];
-        put_offset(committed, sizeof committed, c->offsets[i].committed);
-        put_offset(target, sizeof target, c->targets[i]);
+        put_offset(committed, sizeof committed, in->offsets[i].committed);
+        put_offset(target, sizeof target, in->targets[i]);
         (void)fprintf(to, "%9u  %14lld  %14lld  %14s  %14s\n", i,
-                      (long long)c->offsets[i].log_start,
-                      (long long)c->offsets[i].log_end, committed, target);
+                      (long long)in->offsets[i].log_start,
+                      (long long)in->offsets[i].log_end, committed, target);
+    }
+}
+
+static void print_plan(const struct command *c, FILE *to)
+{
+    for (uint32_t k = 0; k < c->input_count; k++) {
+        (void)fprintf(to, "group %s, topic %s, state in %s\n", c->group,
+                      c->inputs[k].topic,
+                      c->store ? c->config->state_dir : "(none on this host)");
+        print_input(&c->inputs[k], to);
     }
 }
 
@@ -207,22 +261,32 @@ static json_t *offset_json(int64_t offset)
     return offset < 0 ? json_null() : json_integer(offset);
 }
 
-static void print_json(const struct command *c)
+static json_t *input_json(const struct input *in)
 {
     json_t *partitions = json_array();
-    for (uint32_t i = 0; i < c->partitions; i++)
+    for (uint32_t i = 0; i < in->partitions; i++)
         (void)json_array_append_new(
             partitions,
             json_pack("{s:i, s:o, s:o, s:o, s:o}", "partition", (int)i,
-                      "log_start", json_integer(c->offsets[i].log_start),
-                      "log_end", json_integer(c->offsets[i].log_end),
-                      "committed", offset_json(c->offsets[i].committed),
-                      "becomes", offset_json(c->targets[i])));
-    cli_print_json(json_pack(
-        "{s:s, s:s, s:b, s:i, s:I, s:o}", "group", c->config->group_id, "topic",
-        c->config->input_topic, "changed", !c->dry_run, "families_dropped",
-        (int)c->dropped, "changelog_rows_cleared", (json_int_t)c->cleared,
-        "partitions", partitions));
+                      "log_start", json_integer(in->offsets[i].log_start),
+                      "log_end", json_integer(in->offsets[i].log_end),
+                      "committed", offset_json(in->offsets[i].committed),
+                      "becomes", offset_json(in->targets[i])));
+    return partitions;
+}
+
+static void print_json(const struct command *c)
+{
+    json_t *out = json_pack("{s:s, s:s, s:s, s:b, s:i, s:I, s:o}", "stage",
+                            stages_name(c->stage), "group", c->group, "topic",
+                            c->inputs[INPUT_EVENTS].topic, "changed",
+                            !c->dry_run, "families_dropped", (int)c->dropped,
+                            "changelog_rows_cleared", (json_int_t)c->cleared,
+                            "partitions", input_json(&c->inputs[INPUT_EVENTS]));
+    if (c->input_count > 1)
+        (void)json_object_set_new(out, "label_partitions",
+                                  input_json(&c->inputs[INPUT_LABELS]));
+    cli_print_json(out);
 }
 
 static bool confirmed(const struct command *c)
@@ -259,9 +323,11 @@ static int carry_out(struct command *c)
 {
     struct err e;
     enum rc rc;
-    if (!c->config->input_topic[0])
+    if (!*stages_topic(c->config, c->stage, INPUT_EVENTS))
         return cli_complain(&c->cli, EXIT_CONFIG,
-                            "input.topic is not set: whose offsets?");
+                            "the topic that the %s stage reads is not set: "
+                            "whose offsets?",
+                            stages_name(c->stage));
     rc = open_store(c, &e);
     if (rc == RC_OK) rc = ask_cluster(c, &e);
     if (rc != RC_OK) return cli_fail(&c->cli, EXIT_FAILED, &e);
@@ -285,8 +351,10 @@ int command_reset(int argc, char **argv)
     status = carry_out(&c);
     store_close(c.store);
     if (c.rk) rd_kafka_destroy(c.rk);
-    free(c.offsets);
-    free(c.targets);
+    for (uint32_t k = 0; k < c.input_count; k++) {
+        free(c.inputs[k].offsets);
+        free(c.inputs[k].targets);
+    }
     config_free(c.config);
     return status;
 }

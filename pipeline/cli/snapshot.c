@@ -12,6 +12,7 @@
 #include "cli.h"
 #include "model.h"
 #include "snapshot_call.h"
+#include "stages.h"
 #include "store.h"
 
 enum {
@@ -254,7 +255,7 @@ static enum rc of_stopped(const struct command *c, json_t **out, struct err *e)
     struct stopped s = {0};
     enum rc rc;
     (void)snprintf(s.start, sizeof s.start, "users/%s/",
-                   c->config->input_topic);
+                   stages_topic(c->config, STAGE_USERS, INPUT_EVENTS));
     TRY(about(&s.info, c->config, e));
     TRY(store_open(&s.store, &o, e));
     rc = write_stopped(&s, c->out, e);

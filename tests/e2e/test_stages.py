@@ -2,6 +2,7 @@
 every event once, and with one partition the scores of a replay that chains
 them in memory; labels reach the rows, and each score says up to which."""
 
+import json
 import shutil
 import time
 
@@ -9,7 +10,7 @@ import harness
 from harness import (Run, decode, log_ends, make_topic, millrace, read_topic,
                      schema)
 
-EVENTS = 4000
+EVENTS = 3000
 
 
 class StagesTest(harness.Case):
@@ -48,14 +49,24 @@ class StagesTest(harness.Case):
         return [decode(m, parsed) for m in read_topic(topic)]
 
     def test_three_stages_killed_equal_the_chain(self):
-        config = self.set_up_stages(1)
+        config = self.set_up_stages(1, **{
+            "changelog.topic": f"{self.name}-rows",
+            "changelog.items.topic": f"{self.name}-item-rows",
+            "state.checkpoint.age": "300ms"})
         self.generate(config, EVENTS)
-        run = Run(self, config)
-        run.wait(lambda: run.metric("millrace_events_scored_total") > 500,
-                 "scoring")
-        run.kill()
-        run = Run(self, config)
+        for end in (Run.kill, Run.stop):
+            run = Run(self, config)
+            run.wait(lambda: run.metric("millrace_events_scored_total") > 300,
+                     "scoring")
+            end(run)
+        # Another host, whose rows come from the changelogs or the logs.
+        run = Run(self, config, f"state.dir={self.path('state2')}")
         self.drain(run, EVENTS)
+        for name in ("changelog.topic", "changelog.items.topic"):
+            self.assertTrue(read_topic(self.options[name]))
+        user = read_topic(self.options["enriched.topic"])[0].key.decode()
+        millrace("forget", user, "--yes", "--config", config,
+                 "--set", f"state.dir={self.path('state2')}")
         run.stop()
         live = self.scores(self.options["output.fraud.topic"])
         again = f"{self.name}-again"
@@ -69,6 +80,12 @@ class StagesTest(harness.Case):
                          [[s[k] for k in pick] for s in self.scores(again)])
         millrace("replay", "--topic", self.options["enriched.topic"],
                  "--verify-topics", "--config", config)
+        for stage, partitions in (("route", 1), ("items", 1), ("users", 1)):
+            done = json.loads(millrace(
+                "reset", "--stage", stage, "--yes", "--json", "--config",
+                config).stdout)
+            self.assertEqual(len(done["partitions"]), partitions)
+            self.assertEqual(len(done["label_partitions"]), partitions)
 
     def test_labels_reach_rows_and_scores(self):
         config = self.set_up_stages(2)

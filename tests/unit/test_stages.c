@@ -63,6 +63,7 @@ static void test_items_in_front(void **state)
 
 static void test_all_three(void **state)
 {
+    char group[STAGES_GROUP_BYTES];
     struct config *c = load((const char *const[]){
         "input.topic=in", "role.item=item", "stages=route,items,users",
         "stages.run=items", "items.topic=items", "enriched.topic=enriched",
@@ -71,6 +72,9 @@ static void test_all_three(void **state)
     struct err e;
     (void)state;
     assert_true(stages_runs(c, STAGE_ITEMS));
+    assert_int_equal(stages_running(c), 1);
+    assert_string_equal(stages_group(c, STAGE_USERS, group), "millrace");
+    assert_string_equal(stages_group(c, STAGE_ITEMS, group), "millrace-items");
     assert_false(stages_runs(c, STAGE_USERS) || stages_runs(c, STAGE_ROUTE));
     expect_topic(c, STAGE_ROUTE, INPUT_EVENTS, "in");
     expect_topic(c, STAGE_ROUTE, INPUT_LABELS, "labels");
