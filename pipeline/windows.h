@@ -16,8 +16,9 @@
  *          later events that cover its time, and its own windows end at its
  *          own time.
  * Kept     Events as long as a window can reach them, judged from the newest
- *          time in the row, and at least the newest values_max. A pure
- *          function of the events that came, whatever their order.
+ *          time in the row, and at least the newest and the values_max
+ *          before it. A pure function of the events that came, whatever
+ *          their order.
  * Values   Mean, deviation and median of the newest values_max events before
  *          the event in time order, known frauds left out.
  * Labels   Kept apart from the events and matched by time and id, so the two

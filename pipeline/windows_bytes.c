@@ -142,15 +142,15 @@ static enum rc decode_points(const struct windows_shape *s, struct windows *w,
         bool is_old = p.time_ms <= gone_ms;
         p.amount = read_i64(r);
         if (p.time_ms < before_ms ||
-            (is_old && head->count - w->count > s->values_max))
+            (is_old && head->count - w->count > windows_stay(s)))
             return ERR(e, RC_STOP,
                        "windows: event %u is out of its place in "
                        "time",
                        w->count);
         w->points[w->count] = p;
         if (w->others)
-            w->others[w->count] =
-                head->columns & COLUMN_OTHER ? read_u64(r) : 0;
+            windows_set_other(w, w->count,
+                              head->columns & COLUMN_OTHER ? read_u64(r) : 0);
         if (w->ids)
             w->ids[w->count] = head->columns & COLUMN_ID ? read_u64(r) : 0;
         before_ms = p.time_ms;
@@ -308,7 +308,7 @@ void windows_fill_in(const struct windows_shape *s, struct windows *w,
     while (count-- > 0) {
         uint32_t at = find_unknown(w, &known[count]);
         if (at == NO_POINT) continue;
-        if (w->others) w->others[at] = known[count].item;
+        if (w->others) windows_set_other(w, at, known[count].item);
         if (w->ids) w->ids[at] = known[count].event_id;
     }
     windows_link(s, w);

@@ -106,6 +106,7 @@ struct windows {
     uint32_t own_bytes;
     struct point *points;
     uint64_t *others, *ids; /* (capacity); NULL where the shape has none */
+    uint8_t *marks;         /* (capacity) a byte of each other end's hash */
     struct label *labels;   /* (label_capacity) by time, then id */
     struct tile *tiles;     /* (TILES_MAX) by index; NULL until needed */
     struct label_window *of_labels; /* (label windows), behind at */
@@ -120,6 +121,11 @@ uint32_t windows_label_count(const struct windows_shape *s);
 int64_t windows_horizon(int64_t now_ms, int64_t length_ms);
 /* How far back any window reaches. */
 int64_t windows_keep_ms(const struct windows_shape *s);
+/* So many stay however old they are: the newest, and the values before it. */
+static inline uint32_t windows_stay(const struct windows_shape *s)
+{
+    return s->values_max + 1;
+}
 /* Labels of events at or before this have left. */
 int64_t windows_labels_gone(const struct windows_shape *s,
                             const struct windows *w);
@@ -142,6 +148,8 @@ void windows_set_capacity(const struct windows_shape *s, struct windows *w,
                           uint32_t capacity);
 void windows_set_label_capacity(const struct windows_shape *s,
                                 struct windows *w, uint32_t capacity);
+
+void windows_set_other(struct windows *w, uint32_t at, uint64_t other);
 
 /* Puts a point in its place in time, drops what has left. Returns its index,
  * which is below w->first where it has left itself or is in a tile. */

@@ -99,7 +99,7 @@ int64_t windows_labels_gone(const struct windows_shape *s,
 {
     int64_t gone_ms = windows_horizon(w->newest_time_ms, windows_keep_ms(s));
     int64_t oldest_ms;
-    if (w->count < s->values_max || w->count == 0) return INT64_MIN;
+    if (w->count < windows_stay(s)) return INT64_MIN;
     oldest_ms = w->points[w->first].time_ms;
     return oldest_ms <= gone_ms ? oldest_ms - 1 : gone_ms;
 }

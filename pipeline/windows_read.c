@@ -46,25 +46,40 @@ static void add_aggregate(struct aggregate *a, const struct aggregate *b)
     a->squares += b->squares;
 }
 
-/* Does a tile lie in (now - length, now] with any of its time? */
-static bool reaches(const struct windows_shape *s, const struct tile *t,
-                    int64_t now_ms, int64_t length_ms)
+/* The tiles that lie in (now - length, now] with any of their time. */
+struct tiles {
+    const struct tile *at;
+    uint32_t count;
+};
+
+static struct tiles tiles_in(const struct windows_shape *s,
+                             const struct windows *w, int64_t now_ms,
+                             int64_t length_ms)
 {
-    return t->index <= windows_tile_index(s, now_ms) &&
-           windows_tile_end(s, t->index) > windows_horizon(now_ms, length_ms);
+    int64_t gone_ms, last;
+    uint32_t from = 0, to = w->tile_count;
+    if (to == 0) return (struct tiles){.count = 0};
+    gone_ms = windows_horizon(now_ms, length_ms);
+    last = windows_tile_index(s, now_ms);
+    while (to > 0 && w->tiles[to - 1].index > last)
+        to--;
+    while (from < to && windows_tile_end(s, w->tiles[from].index) <= gone_ms)
+        from++;
+    return (struct tiles){.at = w->tiles + from, .count = to - from};
 }
 
 static void read_windows(const struct windows_shape *s, const struct windows *w,
                          const struct stretch *at, struct window_sum *out)
 {
     for (uint32_t i = 0; i < windows_count(s); i++) {
+        struct tiles tiles;
         if (is_newest(w, at))
             out[i] = w->at[i].running;
         else
             sum_window(w, at, s->length_ms[i], &out[i]);
-        for (uint32_t t = 0; t < w->tile_count; t++)
-            if (reaches(s, &w->tiles[t], at->now_ms, s->length_ms[i]))
-                add_aggregate(&out[i].all, &w->tiles[t].sum);
+        tiles = tiles_in(s, w, at->now_ms, s->length_ms[i]);
+        for (uint32_t t = 0; t < tiles.count; t++)
+            add_aggregate(&out[i].all, &tiles.at[t].sum);
     }
 }
 
@@ -177,6 +192,7 @@ static void read_labels(const struct windows_shape *s, const struct windows *w,
     *out = (struct label_sum){.has_fraud = false};
     for (uint32_t i = 0; i < windows; i++) {
         int64_t length_ms = s->label_length_ms[i];
+        struct tiles tiles;
         from = newest
                    ? w->of_labels[i].cursor
                    : windows_newer(w, w->first, to,
@@ -184,11 +200,11 @@ static void read_labels(const struct windows_shape *s, const struct windows *w,
         out->window[i].count = to - from;
         out->window[i].frauds =
             newest ? w->of_labels[i].frauds : count_frauds(w, from, to);
-        for (uint32_t t = 0; t < w->tile_count; t++)
-            if (reaches(s, &w->tiles[t], at->mature_ms, length_ms)) {
-                out->window[i].count += w->tiles[t].sum.count;
-                out->window[i].frauds += w->tiles[t].frauds;
-            }
+        tiles = tiles_in(s, w, at->mature_ms, length_ms);
+        for (uint32_t t = 0; t < tiles.count; t++) {
+            out->window[i].count += tiles.at[t].sum.count;
+            out->window[i].frauds += tiles.at[t].frauds;
+        }
     }
     if (windows == 0) return;
     read_run(w, from, to, out);

@@ -135,6 +135,7 @@ void windows_release(const struct windows_shape *s, struct windows *w)
     pool_give(s->pool, w->points, w->capacity * sizeof *w->points);
     pool_give(s->pool, w->others, w->capacity * sizeof *w->others);
     pool_give(s->pool, w->ids, w->capacity * sizeof *w->ids);
+    pool_give(s->pool, w->marks, w->capacity * sizeof *w->marks);
     pool_give(s->pool, w->labels, w->label_capacity * sizeof *w->labels);
     pool_give(s->pool, w->tiles, TILES_MAX * sizeof *w->tiles);
 }
@@ -157,6 +158,7 @@ size_t windows_bytes(const struct windows *w)
            block_bytes(w->points, w->capacity * sizeof *w->points) +
            block_bytes(w->others, w->capacity * sizeof *w->others) +
            block_bytes(w->ids, w->capacity * sizeof *w->ids) +
+           block_bytes(w->marks, w->capacity * sizeof *w->marks) +
            block_bytes(w->labels, w->label_capacity * sizeof *w->labels) +
            block_bytes(w->tiles, TILES_MAX * sizeof *w->tiles);
 }
@@ -178,9 +180,12 @@ void windows_set_capacity(const struct windows_shape *s, struct windows *w,
     assert(w->first == 0 && w->count <= capacity);
     w->points =
         moved(s, w->points, w->count, w->capacity, capacity, sizeof *w->points);
-    if (s->has_other)
+    if (s->has_other) {
         w->others = moved(s, w->others, w->count, w->capacity, capacity,
                           sizeof *w->others);
+        w->marks = moved(s, w->marks, w->count, w->capacity, capacity,
+                         sizeof *w->marks);
+    }
     if (s->has_labels)
         w->ids =
             moved(s, w->ids, w->count, w->capacity, capacity, sizeof *w->ids);
@@ -200,8 +205,10 @@ static void move_points(struct windows *w, uint32_t to, uint32_t from,
                         uint32_t count)
 {
     memmove(w->points + to, w->points + from, count * sizeof *w->points);
-    if (w->others)
+    if (w->others) {
         memmove(w->others + to, w->others + from, count * sizeof *w->others);
+        memmove(w->marks + to, w->marks + from, count * sizeof *w->marks);
+    }
     if (w->ids) memmove(w->ids + to, w->ids + from, count * sizeof *w->ids);
 }
 
@@ -232,21 +239,26 @@ static void make_room(const struct windows_shape *s, struct windows *w)
 
 /* --- other ends --------------------------------------------------------- */
 
-/* The newest point before `at` with this other end, or NO_POINT. Whole blocks
- * are compared without a branch, which the compiler makes vectors of. */
+static uint8_t mark_of(uint64_t other)
+{
+    return (uint8_t)(other ^ other >> 32);
+}
+
+void windows_set_other(struct windows *w, uint32_t at, uint64_t other)
+{
+    w->others[at] = other;
+    w->marks[at] = mark_of(other);
+}
+
+/* The newest point before `at` with this other end, or NO_POINT. Looked for
+ * by its mark, of which many are compared at once; few others have it too. */
 static uint32_t find_other(const struct windows *w, uint32_t at, uint64_t other)
 {
-    enum { BLOCK = 16 };
-    while (at - w->first >= BLOCK) {
-        const uint64_t *block = w->others + at - BLOCK;
-        uint64_t same = 0;
-        for (uint32_t i = 0; i < BLOCK; i++)
-            same |= block[i] == other;
-        if (same) break;
-        at -= BLOCK;
+    const uint8_t *first = w->marks + w->first, *found;
+    while ((found = memrchr(first, mark_of(other), at - w->first))) {
+        at = (uint32_t)(found - w->marks);
+        if (w->others[at] == other) return at;
     }
-    while (at > w->first)
-        if (w->others[--at] == other) return at;
     return NO_POINT;
 }
 
@@ -433,14 +445,14 @@ static void drop_first(const struct windows_shape *s, struct windows *w)
     w->count--;
 }
 
-/* A point that is in no window stays as one of the newest values_max. At the
+/* A point that is in no window stays as one of the newest. At the
  * beginning of time no window reaches a point, not even its own. */
 static void drop_old(const struct windows_shape *s, struct windows *w)
 {
     int64_t gone_ms = windows_horizon(w->newest_time_ms, windows_keep_ms(s));
-    while (
-        w->count > 0 && w->points[w->first].time_ms <= gone_ms &&
-        (w->count > s->values_max || w->points[w->first].time_ms == INT64_MIN))
+    while (w->count > 0 && w->points[w->first].time_ms <= gone_ms &&
+           (w->count > windows_stay(s) ||
+            w->points[w->first].time_ms == INT64_MIN))
         drop_first(s, w);
     if (w->count <= s->events_max) return;
     if (w->points[w->first].time_ms > gone_ms) {
@@ -473,7 +485,7 @@ static void put_point(const struct windows_shape *s, struct windows *w,
         .time_ms = ev->time_ms,
         .amount = ev->flags & PAST_NO_AMOUNT ? NO_AMOUNT : ev->amount,
         .fraud = windows_is_fraud(w, ev)};
-    if (s->has_other) w->others[at] = ev->item;
+    if (s->has_other) windows_set_other(w, at, ev->item);
     if (s->has_labels) w->ids[at] = ev->event_id;
     w->count++;
 }

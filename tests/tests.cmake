@@ -96,6 +96,7 @@ endif()
 # they do stands in the test that has them.
 if(MILLRACE_TESTS)
   target_link_options(test_no_leakage PRIVATE -Wl,--wrap=windows_apply)
+  target_link_options(test_label_leakage PRIVATE -Wl,--wrap=windows_read)
   target_link_options(test_no_malloc PRIVATE -Wl,--wrap=malloc
     -Wl,--wrap=calloc -Wl,--wrap=realloc -Wl,--wrap=aligned_alloc)
   target_link_options(flow_0008-no_thread PRIVATE -Wl,--wrap=pthread_create)

@@ -207,7 +207,7 @@ static void twin_row(const struct twin *t, const struct windows_shape *s,
     uint32_t first = 0;
     if (s->label_count > 0)
         keep_ms = s->label_delay_ms + s->label_length_ms[s->label_count - 1];
-    while (t->count - first > s->values_max &&
+    while (t->count - first > s->values_max + 1 &&
            t->events[first].time_ms <= t->newest_ms - keep_ms)
         first++;
     twin_windows(t, s, first > own ? own : first, own, &r);
@@ -290,9 +290,11 @@ static void assert_same(const struct windows_shape *s, struct twin *t,
         windows_recall(s, w, &events[i], i + 1, row);
         assert_memory_equal(row, twin, size);
         for (uint32_t k = 0; s->has_labels && k < draw(seed, i, 8) % 4; k++) {
-            /* Of old events, and of some that are still to come. */
+            /* Of the latest events, and of some that are still to come. */
             uint32_t to = i + 20 < EVENTS ? i + 20 : EVENTS;
-            struct window_label l = random_label(seed, 4 * i + k, events, to);
+            uint32_t from = i > 40 ? i - 40 : 0;
+            struct window_label l =
+                random_label(seed, 4 * i + k, events + from, to - from);
             if (t->label_count == TWIN_MAX) break;
             twin_label(t, &l);
             assert_true(windows_label(s, w, t->label_count, &l));
@@ -330,52 +332,72 @@ static struct slice bytes_of(const struct windows_shape *s,
     return slice_of(bytes, size);
 }
 
-/* Events and labels commute: in whatever order they come, the same row comes
- * of it. Labels of events that are not there fill the row beyond its limit. */
-static void test_any_order_is_the_same_row(void **state)
+enum { ORDER_EVENTS = 60, ORDER_LABELS = 90, ORDERS = 40 };
+
+/* The bytes of a row to which these came in some order. */
+static struct slice row_in_order(const struct windows_shape *s, uint64_t seed,
+                                 const struct past_event *events,
+                                 const struct window_label *labels)
 {
-    enum { EVENTS = 60, LABELS = 90, ALL = EVENTS + LABELS };
-    struct windows_shape s = item_shape(64);
-    struct past_event events[EVENTS];
-    struct window_label labels[LABELS];
-    struct slice first = {0};
-    (void)state;
-    for (uint32_t i = 0; i < EVENTS; i++)
-        events[i] = (struct past_event){
-            .time_ms = 5000 + 40 * (int64_t)i, .amount = i, .event_id = i + 1};
-    for (uint32_t i = 0; i < LABELS; i++)
+    struct windows *w = windows_new(s);
+    uint32_t order[ORDER_EVENTS + ORDER_LABELS],
+        all = ORDER_EVENTS + ORDER_LABELS;
+    float row[WINDOW_FEATURES_MAX];
+    struct slice bytes;
+    for (uint32_t i = 0; i < all; i++) {
+        uint32_t k = (uint32_t)(draw(seed, i, 0) % (i + 1));
+        order[i] = order[k];
+        order[k] = i;
+    }
+    for (uint32_t i = 0; i < all; i++)
+        if (order[i] < ORDER_EVENTS)
+            (void)windows_apply(s, w, &events[order[i]], row);
+        else
+            (void)windows_label(s, w, i, &labels[order[i] - ORDER_EVENTS]);
+    (void)windows_label(s, w, all, &labels[ORDER_LABELS - 1]);
+    bytes = bytes_of(s, w);
+    windows_free(s, w);
+    return bytes;
+}
+
+/* One event each step_ms, a label of each, and labels of events that are not
+ * there. */
+static void assert_any_order(const struct windows_shape *s, int64_t step_ms)
+{
+    struct past_event events[ORDER_EVENTS];
+    struct window_label labels[ORDER_LABELS];
+    struct slice first;
+    for (uint32_t i = 0; i < ORDER_EVENTS; i++)
+        events[i] = (struct past_event){.time_ms = 5000 + step_ms * (int64_t)i,
+                                        .amount = i,
+                                        .event_id = i + 1};
+    for (uint32_t i = 0; i < ORDER_LABELS; i++)
         labels[i] = (struct window_label){
             .event_id = i + 1,
-            .time_ms = 5000 + 40 * (int64_t)i + (i >= EVENTS ? 1 - 1600 : 0),
+            .time_ms = 5000 + step_ms * (int64_t)(i % ORDER_EVENTS) +
+                       (i >= ORDER_EVENTS),
             .known_ms = i,
             .fraud = draw(5, i, 0) % 2};
-    for (uint64_t seed = 0; seed < 40; seed++) {
-        struct windows *w = windows_new(&s);
-        float row[WINDOW_FEATURES_MAX];
-        uint32_t order[ALL];
-        struct slice bytes;
-        for (uint32_t i = 0; i < ALL; i++) {
-            uint32_t k = (uint32_t)(draw(seed, i, 0) % (i + 1));
-            order[i] = order[k];
-            order[k] = i;
-        }
-        for (uint32_t i = 0; i < ALL; i++)
-            if (order[i] < EVENTS)
-                (void)windows_apply(&s, w, &events[order[i]], row);
-            else
-                assert_true(
-                    windows_label(&s, w, i, &labels[order[i] - EVENTS]));
-        (void)windows_label(&s, w, ALL, &labels[LABELS - 1]);
-        bytes = bytes_of(&s, w);
-        if (seed == 0)
-            first = bytes;
-        else {
-            assert_true(slice_equal(first, bytes));
-            free((void *)(uintptr_t)bytes.ptr);
-        }
-        windows_free(&s, w);
+    first = row_in_order(s, 0, events, labels);
+    for (uint64_t seed = 1; seed < ORDERS; seed++) {
+        struct slice bytes = row_in_order(s, seed, events, labels);
+        assert_true(slice_equal(first, bytes));
+        free((void *)(uintptr_t)bytes.ptr);
     }
     free((void *)(uintptr_t)first.ptr);
+}
+
+/* Events and labels commute: in whatever order they come, the same row comes
+ * of it. Once the labels are more than the row keeps, once events stay that
+ * are older than any window. */
+static void test_any_order_is_the_same_row(void **state)
+{
+    struct windows_shape s = item_shape(64);
+    (void)state;
+    assert_any_order(&s, 20);
+    s = item_shape(128);
+    s.values_max = 100;
+    assert_any_order(&s, 400);
 }
 
 static float feature(const struct windows_shape *s, const float *row,
@@ -420,6 +442,131 @@ static void test_by_hand(void **state)
     assert_true(feature(&s, row, "count_1s") == 3);
     assert_true(feature(&s, row, "amount_z_1s") == 0);
     assert_true(feature(&s, row, "events_total") == 3);
+    windows_free(&s, w);
+}
+
+static void label(const struct windows_shape *s, struct windows *w,
+                  uint64_t event_id, int64_t time_ms, bool fraud,
+                  int64_t known_ms)
+{
+    const struct window_label l = {.event_id = event_id,
+                                   .time_ms = time_ms,
+                                   .known_ms = known_ms,
+                                   .fraud = fraud};
+    assert_true(windows_label(s, w, windows_label_offset(w) + 1, &l));
+}
+
+static void event(const struct windows_shape *s, struct windows *w, uint64_t id,
+                  int64_t time_ms, int64_t amount, float *row)
+{
+    const struct past_event ev = {
+        .time_ms = time_ms, .event_id = id, .item = id, .amount = amount};
+    (void)windows_apply(s, w, &ev, row);
+}
+
+/* Delay 60, windows 40, 300 and 1200. */
+static void test_labels_by_hand(void **state)
+{
+    struct windows_shape s = item_shape(100);
+    struct windows *w = windows_new(&s);
+    float row[WINDOW_FEATURES_MAX];
+    (void)state;
+    event(&s, w, 1, 1000, 100, row);
+    assert_true(feature(&s, row, "item_fraud_mature_1200ms") == 0);
+    assert_true(isnan(feature(&s, row, "item_fraud_rate_1200ms")));
+    assert_true(isnan(feature(&s, row, "item_fraud_latest_1")));
+    label(&s, w, 2, 1100, true, 1); /* before its event */
+    event(&s, w, 2, 1100, 200, row);
+    assert_true(feature(&s, row, "item_fraud_mature_40ms") == 0);
+    assert_true(feature(&s, row, "item_fraud_mature_300ms") == 1);
+    assert_true(feature(&s, row, "item_fraud_rate_300ms") == 0);
+    assert_true(feature(&s, row, "item_fraud_latest_1") == 0);
+    assert_true(isnan(feature(&s, row, "item_fraud_since_last_s")));
+    event(&s, w, 3, 1159, 300, row); /* 59 ms after: it is not mature */
+    assert_true(feature(&s, row, "item_fraud_latest_1") == 0);
+    event(&s, w, 4, 1160, 400, row);
+    assert_true(feature(&s, row, "item_fraud_latest_1") == 1);
+    assert_true(feature(&s, row, "item_fraud_rate_40ms") == 1);
+    assert_true(feature(&s, row, "item_fraud_rate_300ms") == 0.5F);
+    assert_true(feature(&s, row, "item_fraud_run_length") == 1);
+    label(&s, w, 3, 1159, true, 1);
+    label(&s, w, 9, 1159, true, 1); /* of no event: no change */
+    label(&s, w, 3, 1158, true, 1); /* nor one with another time */
+    event(&s, w, 5, 1230, 500, row);
+    assert_true(feature(&s, row, "item_fraud_mature_300ms") == 4);
+    assert_true(feature(&s, row, "item_fraud_rate_300ms") == 0.5F);
+    assert_true(feature(&s, row, "item_fraud_run_length") == 0); /* 4: good */
+    assert_true(isnan(feature(&s, row, "item_fraud_run_age_s")));
+    assert_true(feature(&s, row, "item_fraud_latest_3") == (float)(2 / 3.0));
+    assert_true(feature(&s, row, "item_fraud_good_since_last") == 1);
+    assert_float_equal(feature(&s, row, "item_fraud_since_first_s"), 0.130,
+                       1e-6);
+    assert_float_equal(feature(&s, row, "item_fraud_since_last_s"), 0.071,
+                       1e-6);
+    label(&s, w, 4, 1160, true, 5);
+    event(&s, w, 6, 1231, 600, row);
+    assert_true(feature(&s, row, "item_fraud_run_length") == 3);
+    assert_float_equal(feature(&s, row, "item_fraud_run_age_s"), 0.131, 1e-6);
+    label(&s, w, 4, 1160, false, 4); /* known before: the other stays */
+    event(&s, w, 7, 1232, 700, row);
+    assert_true(feature(&s, row, "item_fraud_run_length") == 3);
+    label(&s, w, 4, 1160, false, 5); /* of equals the one applied later */
+    event(&s, w, 8, 1233, 800, row);
+    assert_true(feature(&s, row, "item_fraud_run_length") == 0);
+    windows_free(&s, w);
+}
+
+/* Of a user: what an amount is compared with has no known fraud in it. */
+static void test_known_frauds_are_left_out(void **state)
+{
+    struct windows_shape s = item_shape(100);
+    struct windows *w;
+    float row[WINDOW_FEATURES_MAX];
+    (void)state;
+    s.entity = ENTITY_USER;
+    s.label_count = 0;
+    s.values_max = 4;
+    w = windows_new(&s);
+    event(&s, w, 1, 1000, 77777, row); /* not of the newest four */
+    event(&s, w, 2, 1001, 100, row);
+    event(&s, w, 3, 1002, 300, row);
+    event(&s, w, 4, 1003, 50000, row);
+    event(&s, w, 5, 1004, 800, row);
+    event(&s, w, 6, 1005, 1100, row);
+    assert_true(feature(&s, row, "amount_ratio_median") == 2);
+    label(&s, w, 4, 1003, true, 1);
+    label(&s, w, 1, 1000, true, 1);
+    event(&s, w, 7, 1062, 1200, row); /* 4 is not mature, 1 is */
+    assert_true(feature(&s, row, "amount_ratio_1s") ==
+                (float)(12 / ((3 + 1 + 500 + 8 + 11) / 5.0)));
+    event(&s, w, 8, 1063, 1200, row);
+    assert_true(feature(&s, row, "amount_ratio_median") == (float)(12 / 11.0));
+    assert_true(feature(&s, row, "amount_ratio_1s") ==
+                (float)(12 / ((3 + 1 + 8 + 11 + 12) / 5.0)));
+    assert_true(feature(&s, row, "amount_sum_1s") ==
+                777.77F + 1 + 3 + 500 + 8 + 11 + 12 + 12);
+    assert_true(feature(&s, row, "distinct_items_1s") == 8);
+    windows_free(&s, w);
+}
+
+/* On tiles a label of fraud that names no exact event is one of the tile's. */
+static void test_labels_on_tiles(void **state)
+{
+    struct windows_shape s = item_shape(16);
+    struct windows *w = windows_new(&s);
+    float row[WINDOW_FEATURES_MAX];
+    (void)state;
+    for (uint32_t i = 1; i <= 40; i++)
+        event(&s, w, i, 1000 + i, 100, row);
+    for (uint32_t i = 1; i <= 8; i++)
+        label(&s, w, i, 1000 + i, true, 1);
+    label(&s, w, 40, 1040, true, 1);
+    w = stored_and_back(&s, w);
+    event(&s, w, 41, 1140, 100, row);
+    assert_true(feature(&s, row, "item_fraud_mature_300ms") == 40);
+    assert_true(feature(&s, row, "item_fraud_rate_300ms") == (float)(9 / 40.0));
+    assert_true(feature(&s, row, "item_fraud_run_length") == 1);
+    assert_true(feature(&s, row, "item_count_200ms") == 41);
     windows_free(&s, w);
 }
 
@@ -756,6 +903,9 @@ int main(void)
         cmocka_unit_test(test_by_hand),
         cmocka_unit_test(test_running_equals_from_scratch),
         cmocka_unit_test(test_any_order_is_the_same_row),
+        cmocka_unit_test(test_labels_by_hand),
+        cmocka_unit_test(test_known_frauds_are_left_out),
+        cmocka_unit_test(test_labels_on_tiles),
         cmocka_unit_test(test_late_events_land_in_their_place),
         cmocka_unit_test(test_calendar),
         cmocka_unit_test(test_features_follow_the_mapping),
