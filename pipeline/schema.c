@@ -4,7 +4,10 @@
 #include <assert.h>
 #include <avro.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
+
+#include "log.h"
 
 static const char *const KIND_NAMES[] = {
     [DATUM_NULL] = "null",   [DATUM_BOOLEAN] = "boolean",
@@ -424,11 +427,35 @@ static enum rc depth_check(struct schema_type *t, struct err *e)
     return RC_OK;
 }
 
+/* Avro-C looks at no answer of its allocator: without memory it would write
+ * through a null pointer. */
+static void *avro_memory(void *user, void *ptr, size_t before, size_t size)
+{
+    void *now;
+    (void)user;
+    (void)before;
+    if (size == 0) {
+        free(ptr);
+        return NULL;
+    }
+    now = realloc(ptr, size);
+    if (now) return now;
+    LOG(ERROR, "MEMORY", "no memory for a schema (%zu bytes)", size);
+    abort();
+}
+
+static void avro_begin(void)
+{
+    avro_set_allocator(avro_memory, NULL);
+}
+
 /* What Avro-C would refuse is no schema for anybody else either. Only a text
  * that passed our own checks gets here, since others crash it. */
 static enum rc avro_check(const struct schema *s, struct err *e)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     avro_schema_t parsed;
+    (void)pthread_once(&once, avro_begin);
     if (avro_schema_from_json_length((const char *)s->json.ptr, s->json.len,
                                      &parsed) != 0)
         return ERR(e, RC_STOP, "schema: %.200s", avro_strerror());
