@@ -1,7 +1,9 @@
 #include "replay.h"
 
+#include <assert.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "catalogue_read.h"
@@ -89,7 +91,22 @@ static int check_arguments(struct command *c)
     return CLI_GO;
 }
 
-static int parse(struct command *c, int argc, char **argv)
+/* The options, in the order of --help. */
+struct option_list {
+    struct cli_option at[CLI_OPTIONS_MAX];
+    uint32_t count;
+};
+
+static void add_options(struct option_list *l, const struct cli_option *more,
+                        size_t bytes)
+{
+    uint32_t count = (uint32_t)(bytes / sizeof *more);
+    assert(l->count + count < CLI_OPTIONS_MAX);
+    memcpy(l->at + l->count, more, bytes);
+    l->count += count;
+}
+
+static void add_outputs(struct option_list *l, struct command *c)
 {
     const struct cli_option options[] = {
         {"fraud-to", "FILE", CLI_TEXT, &c->o.fraud_path,
@@ -105,6 +122,13 @@ static int parse(struct command *c, int argc, char **argv)
          "of files: null, deflate or zstandard (default)"},
         {"workers", "N", CLI_U32, &c->o.workers,
          "threads, each with a share of the users (default: workers)"},
+    };
+    add_options(l, options, sizeof options);
+}
+
+static void add_measures(struct option_list *l, struct command *c)
+{
+    const struct cli_option options[] = {
         {"labels", "FILE", CLI_TEXTS, &c->label_paths,
          "labels to measure with, beside those of role.label"},
         {"evaluate-from", "TIME", CLI_TIME, &c->evaluate.from_ms,
@@ -137,6 +161,13 @@ static int parse(struct command *c, int argc, char **argv)
          "measure this model over the same log too, and the differences"},
         {"report", "FILE", CLI_TEXT, &c->page,
          "what was measured, as one HTML page"},
+    };
+    add_options(l, options, sizeof options);
+}
+
+static void add_inputs(struct option_list *l, struct command *c)
+{
+    const struct cli_option options[] = {
         {"verify", "FILE", CLI_TEXTS, &c->verify_paths,
          "compare with the outputs of a recorded run; exit 4 if they differ, "
          "3 if the replay begins neither at offset 0 nor with --snapshot"},
@@ -159,8 +190,23 @@ static int parse(struct command *c, int argc, char **argv)
          "of the topic (default: its start)"},
         {"until-offset", "N", CLI_U64, &c->until_offset,
          "of the topic (default: its end)"},
-        {0},
     };
+    add_options(l, options, sizeof options);
+}
+
+static void set_defaults(struct command *c)
+{
+    c->evaluate = evaluate_options_default();
+    c->evaluate.known_delay_ms = INT64_C(7) * 86400000;
+    c->known_from_ms = INT64_MIN;
+    c->partition = UINT32_MAX;
+    c->o.codec = "zstandard";
+    c->until_offset = UINT64_MAX;
+}
+
+static int parse(struct command *c, int argc, char **argv)
+{
+    struct option_list options = {0};
     const struct cli_usage usage = {
         .synopsis = "replay [options] FILE...",
         .about =
@@ -169,17 +215,15 @@ static int parse(struct command *c, int argc, char **argv)
             "empty state. Without model.dir it\nfolds and counts. Where labels "
             "are known it measures; where items are, it ranks.",
         .uses = CLI_CONFIG | CLI_JSON,
-        .options = options,
+        .options = options.at,
         .example = "millrace replay --config shop.conf --set model.dir=model "
                    "--fraud-to scores.avro events.avro",
     };
     int status;
-    c->evaluate = evaluate_options_default();
-    c->evaluate.known_delay_ms = INT64_C(7) * 86400000;
-    c->known_from_ms = INT64_MIN;
-    c->partition = UINT32_MAX;
-    c->o.codec = "zstandard";
-    c->until_offset = UINT64_MAX;
+    set_defaults(c);
+    add_outputs(&options, c);
+    add_measures(&options, c);
+    add_inputs(&options, c);
     c->words = (const char *const *)argv;
     c->word_count = (uint32_t)argc;
     status = cli_parse(&c->cli, &usage, argc, argv);
