@@ -19,6 +19,7 @@
 
 #include <cmocka.h>
 
+#include "bytes.h"
 #include "container.h"
 #include "enrichment.h"
 #include "hash.h"
@@ -27,6 +28,7 @@
 #include "partition.h"
 #include "source_merge.h"
 #include "spine_log.h"
+#include "store.h"
 
 enum {
     EVENTS = 600,
@@ -46,14 +48,16 @@ static const char *const SETS[] = {
     "windows.labels=1d",     "labels.delay=1h",
     "batch.events.max=32",   NULL};
 static const char *const SMALL[] = {
-    "stages=items,users",    "labels.items.topic=li",
-    "labels.users.topic=lu", "windows.item=2h,1d",
-    "windows.labels=1d",     "labels.delay=1h",
-    "batch.events.max=5",    NULL};
+    "stages=items,users", "labels.items.topic=li", "labels.users.topic=lu",
+    "windows.item=2h,1d", "windows.labels=1d",     "labels.delay=1h",
+    "batch.events.max=5", "commit.interval=1ms",   NULL};
 
 static struct spine_log events; /* one partition, in the order of time */
 static struct labels *labels;
 static uint32_t event_count = EVENTS; /* of them, in a chained run */
+static uint32_t failing_send;         /* of the runs to come; 0: none */
+static struct store *store;           /* of the runs to come; NULL: none */
+static int64_t committed[STAGE_INPUTS] = {-1, -1}; /* before them */
 static struct model *model;
 static struct record merged[RECORDS_MAX]; /* both, as source_merge has them */
 static uint32_t merged_count;
@@ -225,8 +229,10 @@ static void go(struct run *r, enum stage_id stage, const char *const *sets,
     *r = (struct run){.config = spine_config(sets)};
     for (uint32_t input = 0; input < STAGE_INPUTS; input++)
         for (uint32_t p = 0; p < partitions; p++)
-            r->committed[r->parts++] = (struct committed){
-                .input = input, .partition = (int32_t)p, .offset = -1};
+            r->committed[r->parts++] =
+                (struct committed){.input = input,
+                                   .partition = (int32_t)p,
+                                   .offset = committed[input]};
     ok(metrics_new(&r->metrics, 1, &e), &e);
     ok(mapping_new(&r->mapping, r->config, events.schema, NULL, &e), &e);
     ok(mapping_read_labels(r->mapping, true, NULL, &e), &e);
@@ -240,9 +246,11 @@ static void go(struct run *r, enum stage_id stage, const char *const *sets,
            &e);
     else
         r->source = open_merged(r->config, r->committed);
+    sink_memory_fail(r->sink, failing_send, 0);
     for (uint32_t at = lost; lost > 0 && at < count; at += lost)
         source_memory_change(r->source, SOURCE_LOST, at);
     o.config = r->config;
+    o.store = store;
     o.model = stage == STAGE_USERS ? model : NULL;
     o.metrics = metrics_worker(r->metrics, 0);
     o.mapping = r->mapping;
@@ -354,6 +362,22 @@ static void test_stage_by_stage_is_chained(void **state)
     end(&chained);
 }
 
+/* Sends that fail: rows are dropped and folded again, with their labels. */
+static void expect_same_after_failures(const struct run *calm,
+                                       enum stage_id stage,
+                                       const struct record *records,
+                                       uint32_t count)
+{
+    struct run again;
+    for (failing_send = 40; failing_send < 120; failing_send += 30) {
+        go(&again, stage, SMALL, records, count, 1, 0);
+        assert_int_equal(metrics_sum(again.metrics, COUNT_rewinds), 1);
+        assert_same(calm, &again);
+        end(&again);
+    }
+    failing_send = 0;
+}
+
 /* Batches of another size, and ten crashes of every stage. */
 static void test_each_stage_again(void **state)
 {
@@ -367,13 +391,101 @@ static void test_each_stage_again(void **state)
                 metrics_sum(items.metrics, COUNT_labels));
     assert_same(&items, &again);
     end(&again);
+    expect_same_after_failures(&items, STAGE_ITEMS, merged, merged_count);
     count = enriched_log(&items, merged, merged_count, log);
     go(&users, STAGE_USERS, SETS, log, count, 1, 0);
     go(&again, STAGE_USERS, SMALL, log, count, 1, count / 10);
     assert_same(&users, &again);
     end(&again);
+    expect_same_after_failures(&users, STAGE_USERS, log, count);
     end(&users);
     end(&items);
+}
+
+/* The first life ends in the middle; the second finds its rows, and labels in
+ * them, in the store. Together they give what one life gives. */
+static void expect_two_lives(enum stage_id stage, const struct record *records,
+                             uint32_t count, const char *dir)
+{
+    const struct store_options o = {.dir = dir, .memory_bytes = 8 << 20};
+    struct run whole, first, second;
+    uint32_t half = count / 2, n;
+    struct err e;
+    go(&whole, stage, SETS, records, count, 1, 0);
+    ok(store_open(&store, &o, &e), &e);
+    go(&first, stage, SETS, records, half, 1, 0);
+    n = sink_memory_count(first.sink);
+    for (uint32_t k = 0; k < STAGE_INPUTS; k++) {
+        committed[k] = first.committed[k].offset;
+        assert_true(committed[k] > 0);
+    }
+    worker_free(first.worker);
+    first.worker = NULL;
+    store_close(store);
+    ok(store_open(&store, &o, &e), &e);
+    go(&second, stage, SETS, records, count, 1, 0);
+    assert_int_equal(metrics_sum(second.metrics, COUNT_events_folded), 0);
+    assert_int_equal(metrics_sum(first.metrics, COUNT_labels) +
+                         metrics_sum(second.metrics, COUNT_labels),
+                     metrics_sum(whole.metrics, COUNT_labels));
+    assert_int_equal(n + sink_memory_count(second.sink),
+                     sink_memory_count(whole.sink));
+    for (uint32_t i = 0; i < sink_memory_count(whole.sink); i++) {
+        const struct message *x = sink_memory_at(whole.sink, i);
+        const struct message *y = i < n ? sink_memory_at(first.sink, i)
+                                        : sink_memory_at(second.sink, i - n);
+        assert_slices(x->value, y->value);
+        assert_slices(x->headers[0].value, y->headers[0].value);
+    }
+    committed[0] = committed[1] = -1;
+    end(&second);
+    end(&first);
+    end(&whole);
+    store_close(store);
+    store = NULL;
+}
+
+static void test_two_lives(void **state)
+{
+    static struct record log[RECORDS_MAX];
+    char dir[] = "/tmp/millrace-test-chain-XXXXXX", of[64];
+    struct run items;
+    uint32_t count;
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(of, sizeof of, "%s/items", dir);
+    expect_two_lives(STAGE_ITEMS, merged, merged_count, of);
+    go(&items, STAGE_ITEMS, SETS, merged, merged_count, 1, 0);
+    count = enriched_log(&items, merged, merged_count, log);
+    (void)snprintf(of, sizeof of, "%s/users", dir);
+    expect_two_lives(STAGE_USERS, log, count, of);
+    end(&items);
+    (void)snprintf(of, sizeof of, "rm -rf '%s'", dir);
+    assert_int_equal(system(of), 0);
+}
+
+/* Read again, events come before the labels that they knew: those that nobody
+ * has scored wait for them. */
+static void test_events_wait_for_labels(void **state)
+{
+    static struct record apart[RECORDS_MAX];
+    struct run r;
+    uint32_t n = 0;
+    int64_t known;
+    (void)state;
+    for (uint32_t input = 0; input < STAGE_INPUTS; input++)
+        for (uint32_t i = 0; i < merged_count; i++)
+            if (merged[i].input == input) apart[n++] = merged[i];
+    committed[INPUT_EVENTS] = EVENTS / 2;
+    committed[INPUT_LABELS] = known = (int64_t)labels_read_count(labels) / 2;
+    go(&r, STAGE_ITEMS, SMALL, apart, merged_count, 1, 0);
+    committed[0] = committed[1] = -1;
+    assert_int_equal(sink_memory_count(r.sink), EVENTS - EVENTS / 2);
+    for (uint32_t i = 0; i < sink_memory_count(r.sink); i++) {
+        const uint8_t *header = sink_memory_at(r.sink, i)->headers[0].value.ptr;
+        assert_true((int64_t)get_u64(header + 8) >= known - 1);
+    }
+    end(&r);
 }
 
 /* Without labels an item's features, and so the scores, are others. */
@@ -585,6 +697,8 @@ int main(void)
         cmocka_unit_test(test_merged_by_time),
         cmocka_unit_test(test_stage_by_stage_is_chained),
         cmocka_unit_test(test_each_stage_again),
+        cmocka_unit_test(test_two_lives),
+        cmocka_unit_test(test_events_wait_for_labels),
         cmocka_unit_test(test_labels_matter),
         cmocka_unit_test(test_reordered_are_counted),
         cmocka_unit_test(test_hostile_headers),
