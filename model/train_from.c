@@ -188,4 +188,7 @@ void from_copy(const struct model *base, struct model *m)
         copy_next(base, m, f, base->params.next_bias[f], p->next_bias[f]);
     }
     copy_tables(base, m);
+    /* Training adds those of its own log. */
+    memcpy(m->item_counts, base->item_counts,
+           base->params.config.items * sizeof *m->item_counts);
 }

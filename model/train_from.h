@@ -5,9 +5,10 @@
  *          where they are, so an index means the same item before and after;
  *          new ones stand behind them and begin at random, as in any model;
  *          buckets and "none" move up.
- * Kept     Every weight, the borders of numbers, the features' statistics
- *          and the calibration, until training moves or replaces them.
- * Threads  Any; the base is read only. */
+ * Kept     How often each item was seen, to which the new log adds; every
+ * weight, the borders of numbers, the features' statistics and the calibration,
+ * until training moves or replaces them. Threads  Any; the base is read only.
+ */
 #ifndef MILLRACE_TRAIN_FROM_H
 #define MILLRACE_TRAIN_FROM_H
 

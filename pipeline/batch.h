@@ -73,6 +73,7 @@ struct event {
                            labelled_at_ms are set; it is no event */
     bool text_cut;      /* to text.bytes.max */
     bool recommend;     /* policy: make a list for this event */
+    bool profile;       /* policy: make a profile of its user */
     struct slice user, item, event_id, text;
     int64_t time_ms;        /* position when past.flags has PAST_NO_TIME */
     struct log_place place; /* of its partition: where what it changes was not

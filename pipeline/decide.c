@@ -10,7 +10,7 @@ static void hash_policy(struct policy *p)
         double fraud_threshold, explore_rate, reasons_threshold;
         uint64_t when, interval_ms, items, seen, events_min, pool, seed;
         uint64_t reasons_per_second, reasons_count;
-        uint64_t category_max, type_count;
+        uint64_t category_max, profile_ms, type_count;
         uint64_t types[POLICY_TYPES_MAX];
     } all = {
         .fraud_threshold = p->fraud_threshold,
@@ -22,6 +22,7 @@ static void hash_policy(struct policy *p)
         .items = p->list_items,
         .seen = p->list_seen,
         .category_max = p->category_max,
+        .profile_ms = (uint64_t)p->profile_ms,
         .events_min = p->events_min,
         .explore_rate = p->explore_rate,
         .pool = p->explore_pool,
@@ -42,6 +43,7 @@ void policy_init(struct policy *p, const struct config *c)
         .reasons_count = c->reasons_count,
         .recommend_when = c->recommend_when,
         .interval_ms = c->recommend_interval,
+        .profile_ms = c->profile_interval,
         .list_items = c->recommend_items,
         .list_seen = c->recommend_seen,
         .category_max = c->recommend_category_max,
@@ -88,6 +90,18 @@ bool decide_list(const struct policy *p, const struct event *ev,
     default:
         return false;
     }
+}
+
+static int64_t interval_of(int64_t time_ms, int64_t length_ms)
+{
+    return time_ms / length_ms - (time_ms % length_ms < 0);
+}
+
+bool decide_profile(const struct policy *p, int64_t newest_ms, int64_t time_ms)
+{
+    if (p->profile_ms == 0 || newest_ms == INT64_MIN) return true;
+    return time_ms > newest_ms && interval_of(time_ms, p->profile_ms) >
+                                      interval_of(newest_ms, p->profile_ms);
 }
 
 uint32_t policy_candidates(const struct policy *p)

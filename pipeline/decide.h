@@ -23,6 +23,7 @@ struct policy {
     uint32_t type_count;
     uint64_t types[POLICY_TYPES_MAX]; /* hash64 of recommend.types */
     int64_t interval_ms;
+    int64_t profile_ms; /* 0: with every event */
     uint32_t list_items;
     bool list_seen;        /* items of the user's history may be listed again */
     uint32_t category_max; /* items of one category in a list; 0: any */
@@ -44,6 +45,10 @@ void policy_init(struct policy *p, const struct config *c);
  * is moved on where the policy is by interval. */
 bool decide_list(const struct policy *p, const struct event *ev,
                  int64_t *listed_ms);
+
+/* True if this event makes a profile: the first of its user in an interval of
+ * event time. newest_ms: of the user's events before it; INT64_MIN: none. */
+bool decide_profile(const struct policy *p, int64_t newest_ms, int64_t time_ms);
 
 /* How many candidates a list is chosen from: its length, or more where there
  * is exploration. */

@@ -11,7 +11,8 @@ enum {
     FRAME_BYTES = 5,      /* Confluent: magic byte, schema id u32be */
     NUMBER_BYTES = 24,    /* a 64-bit number as text */
     FIXED_BYTES = 256,    /* of a record: numbers, lengths, hashes */
-    PER_EVENT = 2,        /* a score and a list, or one dead letter */
+    PER_EVENT = 3,        /* score, list and profile, or one dead letter */
+    EMBEDDING_MAX = 1024, /* numbers of a profile's */
     LIST_ITEM_DATUMS = 4, /* a record, its id, score and propensity */
     REASON_DATUMS = 7,    /* a record and its fields, one of them a union */
     RECORD_DATUMS = 32,   /* the rest of either record */
@@ -34,6 +35,7 @@ struct outputs {
     struct schema *schemas[OUTPUTS]; /* NULL: dead letters have none */
     uint32_t schema_ids[OUTPUTS];
     const char *model_hash, *family;
+    uint32_t width; /* D */
     bool framed, has_fraud, marks_repeated;
     uint32_t ignores;         /* bits 1 << enum output */
     struct message *messages; /* (PER_EVENT * batch.events.max) */
@@ -46,13 +48,15 @@ struct outputs {
 static const char *const SCHEMA_NAMES[OUTPUTS] = {
     [OUTPUT_FRAUD] = "fraud_score",
     [OUTPUT_RECOMMENDATIONS] = "recommendations",
+    [OUTPUT_PROFILES] = "profile",
 };
 
 uint32_t outputs_datums_max(const struct config *c)
 {
-    uint32_t lists = LIST_ITEM_DATUMS * c->recommend_items;
+    uint32_t list = LIST_ITEM_DATUMS * c->recommend_items;
     uint32_t reasons = REASON_DATUMS * c->reasons_count;
-    return RECORD_DATUMS + (lists > reasons ? lists : reasons);
+    uint32_t most = list > reasons ? list : reasons;
+    return RECORD_DATUMS + (most > EMBEDDING_MAX ? most : EMBEDDING_MAX);
 }
 
 enum rc outputs_parse_schemas(struct schema *out[OUTPUTS], struct err *e)
@@ -86,6 +90,7 @@ void outputs_set_serving(struct outputs *o, const struct model *model,
     o->model_hash = info ? info->hash : NULL;
     o->family = info ? info->family : NULL;
     o->has_fraud = info && info->has_fraud;
+    o->width = info ? info->width : 0;
 }
 
 /* --- one record on the tape --------------------------------------------- */
@@ -202,8 +207,8 @@ static void tape_fraud(struct outputs *o, struct tape *t, const struct batch *b,
 }
 
 /* In the order of schemas/recommendations.avsc. */
-static void tape_list(const struct outputs *o, struct tape *t,
-                      const struct batch *b, uint32_t i)
+static void tape_list(struct outputs *o, struct tape *t, const struct batch *b,
+                      uint32_t i)
 {
     const struct event *ev = &b->events[i];
     const struct outcome *u = &b->outcomes[i];
@@ -226,6 +231,41 @@ static void tape_list(const struct outputs *o, struct tape *t,
     end_container(t, array, u->list_count);
     put_text(t, slice_str(list_source_name(u->list_source)));
     put_long(t, DATUM_LONG, u->catalogue_offset);
+    put_origin(o, t, &b->records[i]);
+    end_container(t, 0, 12);
+}
+
+/* null for a model without segments. */
+static void put_segment(struct tape *t, int32_t segment)
+{
+    uint32_t at = t->count;
+    put_long(t, DATUM_UNION, segment >= 0);
+    if (segment >= 0)
+        put_long(t, DATUM_INT, segment);
+    else
+        (void)put(t, DATUM_NULL);
+    t->at[at].span = 2;
+}
+
+/* In the order of schemas/profile.avsc. */
+static void tape_profile(struct outputs *o, struct tape *t,
+                         const struct batch *b, uint32_t i)
+{
+    const struct event *ev = &b->events[i];
+    const struct outcome *u = &b->outcomes[i];
+    uint32_t array;
+    t->count = 0;
+    (void)put(t, DATUM_RECORD);
+    put_text(t, ev->user);
+    put_text(t, ev->event_id);
+    put_long(t, DATUM_LONG, ev->time_ms);
+    put_long(t, DATUM_LONG, (int64_t)u->n + 1);
+    put_segment(t, u->segment);
+    array = t->count;
+    (void)put(t, DATUM_ARRAY);
+    for (uint32_t d = 0; d < o->width; d++)
+        put_float(t, DATUM_FLOAT, (double)u->hidden[d]);
+    end_container(t, array, o->width);
     put_origin(o, t, &b->records[i]);
     end_container(t, 0, 12);
 }
@@ -368,26 +408,42 @@ static bool is_made(const struct outputs *o, enum output output)
     return !(o->ignores & (1u << output));
 }
 
+typedef void tape_fn(struct outputs *o, struct tape *t, const struct batch *b,
+                     uint32_t i);
+static tape_fn *const TAPES[OUTPUTS] = {
+    [OUTPUT_FRAUD] = tape_fraud,
+    [OUTPUT_RECOMMENDATIONS] = tape_list,
+    [OUTPUT_PROFILES] = tape_profile,
+};
+
+/* Whether a scored event makes one. */
+static bool is_due(const struct event *ev, enum output output)
+{
+    switch (output) {
+    case OUTPUT_FRAUD:
+        return true;
+    case OUTPUT_RECOMMENDATIONS:
+        return ev->recommend;
+    case OUTPUT_PROFILES:
+        return ev->profile;
+    default:
+        return false;
+    }
+}
+
 static enum rc add_scores(struct outputs *o, const struct batch *b, uint32_t i,
                           bool *fits, struct err *e)
 {
-    bool scored = b->outcomes[i].scored;
-    bool fraud = scored && is_made(o, OUTPUT_FRAUD);
-    bool list =
-        scored && b->events[i].recommend && is_made(o, OUTPUT_RECOMMENDATIONS);
-    struct slice fraud_value, list_value;
-    if (fraud) {
-        tape_fraud(o, &o->tape, b, i);
-        TRY(encode_value(o, OUTPUT_FRAUD, &fraud_value, fits, e));
+    uint32_t before = o->count;
+    if (!b->outcomes[i].scored) return RC_OK;
+    for (uint32_t k = 0; *fits && k < OUTPUTS; k++) {
+        struct slice value = slice_of(NULL, 0);
+        if (!TAPES[k] || !is_due(&b->events[i], k) || !is_made(o, k)) continue;
+        TAPES[k](o, &o->tape, b, i);
+        TRY(encode_value(o, k, &value, fits, e));
+        if (*fits) *fits = add_message(o, b, i, k, value);
     }
-    if (list && *fits) {
-        tape_list(o, &o->tape, b, i);
-        TRY(encode_value(o, OUTPUT_RECOMMENDATIONS, &list_value, fits, e));
-    }
-    /* Only a repeated event's needs the arena, and that makes no list. */
-    if (fraud && *fits) *fits = add_message(o, b, i, OUTPUT_FRAUD, fraud_value);
-    if (list && *fits)
-        *fits = add_message(o, b, i, OUTPUT_RECOMMENDATIONS, list_value);
+    if (!*fits) o->count = before;
     return RC_OK;
 }
 
@@ -533,6 +589,7 @@ enum rc outputs_new(struct outputs **out, const struct outputs_options *from,
     o->framed = c->output_format == OUTPUT_CONFLUENT;
     o->schema_ids[OUTPUT_FRAUD] = c->output_fraud_schema_id;
     o->schema_ids[OUTPUT_RECOMMENDATIONS] = c->output_recommendations_schema_id;
+    o->schema_ids[OUTPUT_PROFILES] = c->output_profile_schema_id;
     if (from->schema_ids)
         memcpy(o->schema_ids, from->schema_ids, sizeof o->schema_ids);
     o->messages =

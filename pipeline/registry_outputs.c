@@ -84,17 +84,20 @@ enum rc registry_output_ids(const struct config *c, uint32_t ids[OUTPUTS],
     const char *const topics[OUTPUTS] = {
         [OUTPUT_FRAUD] = c->output_fraud_topic,
         [OUTPUT_RECOMMENDATIONS] = c->output_recommendations_topic,
+        [OUTPUT_PROFILES] = c->output_profile_topic,
     };
     const struct property *const options[OUTPUTS] = {
         [OUTPUT_FRAUD] = &c->origins[OPTION_output_fraud_schema_id],
         [OUTPUT_RECOMMENDATIONS] =
             &c->origins[OPTION_output_recommendations_schema_id],
+        [OUTPUT_PROFILES] = &c->origins[OPTION_output_profile_schema_id],
     };
     struct schema *schemas[OUTPUTS] = {NULL};
     enum rc rc;
     memset(ids, 0, OUTPUTS * sizeof *ids);
     ids[OUTPUT_FRAUD] = c->output_fraud_schema_id;
     ids[OUTPUT_RECOMMENDATIONS] = c->output_recommendations_schema_id;
+    ids[OUTPUT_PROFILES] = c->output_profile_schema_id;
     if (!c->registry_register || c->output_format == OUTPUT_PLAIN) return RC_OK;
     rc = outputs_parse_schemas(schemas, e);
     if (rc == RC_OK) rc = register_all(c, schemas, topics, options, ids, e);

@@ -68,7 +68,7 @@ struct part {
     bool ended;
 };
 
-/* Both records end with source_partition and source_offset. */
+/* All records end with source_partition and source_offset. */
 static enum rc next_value(struct part *p, const struct decoder *d,
                           struct tape *t, struct err *e)
 {
@@ -274,6 +274,7 @@ static enum rc open_all(struct replay *r, struct err *e)
     if (!r->runners) return ERR(e, RC_STOP, "replay: no memory");
     r->paths[OUTPUT_FRAUD] = r->o.fraud_path;
     r->paths[OUTPUT_RECOMMENDATIONS] = r->o.recommendations_path;
+    r->paths[OUTPUT_PROFILES] = r->o.profiles_path;
     TRY(outputs_parse_schemas(r->schemas, e));
     TRY(registry_output_ids(r->o.config, r->schema_ids, e));
     name_parts(r);

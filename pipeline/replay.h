@@ -29,7 +29,8 @@ struct replay_options {
     uint32_t path_count;
     struct topic_range range;
     uint32_t workers;
-    const char *fraud_path, *recommendations_path; /* NULL: not written */
+    /* NULL: not written */
+    const char *fraud_path, *recommendations_path, *profiles_path;
     const char *features_path; /* what the heads saw; one worker, with watch */
     const char *codec;         /* of those files */
     const struct labels *labels; /* which rows take too; NULL: none */

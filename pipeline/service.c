@@ -283,7 +283,8 @@ static enum rc check_config(const struct config *c, struct err *e)
     TRY(need(c->state_dir, "state.dir", e));
     TRY(stages_check_live(c, e));
     if (stages_runs(c, STAGE_USERS) &&
-        (*c->output_fraud_topic || *c->output_recommendations_topic))
+        (*c->output_fraud_topic || *c->output_recommendations_topic ||
+         *c->output_profile_topic))
         TRY(need(c->model_dir, "model.dir", e));
     if (c->standby_replicas > 0)
         TRY(need(c->changelog_topic, "changelog.topic", e));

@@ -18,6 +18,7 @@
 enum output {
     OUTPUT_FRAUD,
     OUTPUT_RECOMMENDATIONS,
+    OUTPUT_PROFILES,
     OUTPUT_DEAD_LETTERS,
     OUTPUT_CHANGELOG, /* rows (changelog.h), not made of events */
     /* What route and items pass on: */

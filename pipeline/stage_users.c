@@ -274,6 +274,8 @@ static void apply_event(struct stage_users *s, struct state *st,
     o->too_late =
         admit_too_late(s->o.admit, us->history.newest_time_ms, &ev->past);
     if (s->explainer && us->batch == s->batch) keep_context(s, us);
+    ev->profile =
+        decide_profile(s->o.policy, us->history.newest_time_ms, ev->time_ms);
     if (!history_apply(s->o.history, &us->history, offset, &ev->past)) return;
     o->applied = true;
     o->tiled = windows_apply(&s->o.features->user, us->windows, &ev->past, row);

@@ -104,6 +104,7 @@ void stages_outputs(const struct config *c, enum stage_id stage,
     case STAGE_USERS:
         topics[OUTPUT_FRAUD] = c->output_fraud_topic;
         topics[OUTPUT_RECOMMENDATIONS] = c->output_recommendations_topic;
+        topics[OUTPUT_PROFILES] = c->output_profile_topic;
         break;
     case STAGE_ROUTE:
         topics[OUTPUT_ITEM_LABELS] = c->labels_items_topic;

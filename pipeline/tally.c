@@ -75,8 +75,9 @@ static void tally_place(struct worker_metrics *m, const char *topic,
 void tally_batch(struct worker_metrics *m, const char *topic,
                  const struct batch *b, bool finite)
 {
-    uint64_t folded = 0, scored = 0, repeated = 0, lists = 0, flagged = 0,
-             late = 0, tiled = 0, forgotten = 0, labels = 0, cut = 0, bytes = 0;
+    uint64_t folded = 0, scored = 0, repeated = 0, lists = 0, profiles = 0,
+             flagged = 0, late = 0, tiled = 0, forgotten = 0, labels = 0,
+             cut = 0, bytes = 0;
     uint64_t reasons[REASONS_UNAVAILABLE + 1] = {0};
     for (uint32_t i = 0; i < b->count; i++) {
         const struct event *ev = &b->events[i];
@@ -96,6 +97,7 @@ void tally_batch(struct worker_metrics *m, const char *topic,
         tally_admission(m, o, ev->fold);
         if (!ev->fold) tally_place(m, topic, b, i);
         lists += o->list_count > 0;
+        profiles += o->scored && ev->profile;
         flagged += o->flagged;
         reasons[o->reasons_state]++;
         tiled += o->tiled;
@@ -114,6 +116,7 @@ void tally_batch(struct worker_metrics *m, const char *topic,
     metrics_add(m, COUNT_users_forgotten, forgotten);
     metrics_add(m, COUNT_outputs_fraud, scored);
     metrics_add(m, COUNT_outputs_recommendations, lists);
+    metrics_add(m, COUNT_outputs_profiles, profiles);
     metrics_add(m, COUNT_outputs_flagged, flagged);
     metrics_add(m, COUNT_reasons_given, reasons[REASONS_GIVEN]);
     metrics_add(m, COUNT_reasons_past_bound, reasons[REASONS_PAST_BOUND]);

@@ -16,7 +16,7 @@ enum {
     FRAME_BYTES = 5, /* Confluent: magic byte, schema id u32be */
     BATCH_EVENTS = 256,
     ENTRIES_FIRST = 4096,
-    /* Both records end with model, family, policy, topic, partition, offset. */
+    /* All records end with model, family, policy, topic, partition, offset. */
     TAIL_MODEL = 0,
     TAIL_FAMILY,
     TAIL_POLICY,
@@ -268,15 +268,22 @@ static enum rc record(struct verify *v, enum output output, struct slice value,
         hash64(value), e);
 }
 
-static enum rc record_file(struct verify *v, struct container_reader *r,
-                           struct err *e)
+/* Each has a field that no other has. */
+static enum output output_of(const struct schema *s)
 {
     struct schema_field field;
     struct err none;
-    enum output output =
-        schema_find(container_schema(r), "probability", &field, &none) == RC_OK
-            ? OUTPUT_FRAUD
-            : OUTPUT_RECOMMENDATIONS;
+    if (schema_find(s, "probability", &field, &none) == RC_OK)
+        return OUTPUT_FRAUD;
+    return schema_find(s, "embedding", &field, &none) == RC_OK
+               ? OUTPUT_PROFILES
+               : OUTPUT_RECOMMENDATIONS;
+}
+
+static enum rc record_file(struct verify *v, struct container_reader *r,
+                           struct err *e)
+{
+    enum output output = output_of(container_schema(r));
     for (;;) {
         struct slice value;
         bool ended = false;
@@ -333,8 +340,9 @@ enum rc verify_read_topics(struct verify *v, struct err *e)
 {
     v->topics = true;
     TRY(record_topic(v, OUTPUT_FRAUD, v->config->output_fraud_topic, e));
-    return record_topic(v, OUTPUT_RECOMMENDATIONS,
-                        v->config->output_recommendations_topic, e);
+    TRY(record_topic(v, OUTPUT_RECOMMENDATIONS,
+                     v->config->output_recommendations_topic, e));
+    return record_topic(v, OUTPUT_PROFILES, v->config->output_profile_topic, e);
 }
 
 /* --- where the replay begins -------------------------------------------- */

@@ -272,7 +272,7 @@ static void check_live(const struct audit *a)
     if (!*c->input_topic)
         note(a, "input.topic is not set: run needs it, replay of files not");
     if (*c->input_topic && !*c->output_fraud_topic &&
-        !*c->output_recommendations_topic)
+        !*c->output_recommendations_topic && !*c->output_profile_topic)
         note(a, "no output topic is set: run would fold and write nothing");
     if (*c->input_topic && !*c->dead_letters_topic)
         note(a, "dead.letters.topic is not set: bad messages are counted and "

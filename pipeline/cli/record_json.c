@@ -35,7 +35,9 @@ static const char *built_in(const struct record_json *j)
     if (j->o.as) return j->o.as;
     if (is_topic(j, g->output_fraud_topic)) return "fraud_score";
     if (is_topic(j, g->output_recommendations_topic)) return "recommendations";
+    if (is_topic(j, g->output_profile_topic)) return "profile";
     if (is_topic(j, g->labels_topic)) return "label";
+    if (is_topic(j, g->catalogue_topic)) return "catalogue";
     return NULL;
 }
 
@@ -58,7 +60,8 @@ static enum rc decoders_make(struct record_json *j, struct err *e)
 {
     const struct config *g = j->o.config;
     bool output = is_topic(j, g->output_fraud_topic) ||
-                  is_topic(j, g->output_recommendations_topic);
+                  is_topic(j, g->output_recommendations_topic) ||
+                  is_topic(j, g->output_profile_topic);
     bool framed = output ? g->output_format == OUTPUT_CONFLUENT
                          : framing_names_schemas(g);
     if (!j->schema) return RC_OK;

@@ -63,7 +63,8 @@ static int check_arguments(struct command *c)
     if (c->topic && c->cli.arg_count > 0)
         return cli_complain(&c->cli, EXIT_USAGE,
                             "give files or --topic, not both");
-    if (c->o.to_topics && (c->o.fraud_path || c->o.recommendations_path))
+    if (c->o.to_topics &&
+        (c->o.fraud_path || c->o.recommendations_path || c->o.profiles_path))
         return cli_complain(&c->cli, EXIT_USAGE,
                             "give files for scores or --to-topics, not both");
     if (c->logged_path && c->logged_topic)
@@ -113,6 +114,8 @@ static void add_outputs(struct option_list *l, struct command *c)
          "fraud scores to this Avro file"},
         {"recommendations-to", "FILE", CLI_TEXT, &c->o.recommendations_path,
          "recommendations to this Avro file"},
+        {"profiles-to", "FILE", CLI_TEXT, &c->o.profiles_path,
+         "users' profiles to this Avro file"},
         {"features", "FILE", CLI_TEXT, &c->o.features_path,
          "what the fraud head saw of every event, with its label, to this "
          "Avro file"},
@@ -448,6 +451,7 @@ static enum rc replay_other(struct command *c, struct command *other,
     other->verify = NULL;
     other->report = (struct replay_report){0};
     other->o.fraud_path = other->o.recommendations_path = NULL;
+    other->o.profiles_path = NULL;
     other->o.features_path = NULL;
     other->o.to_topics = false;
     TRY(model_open(&other->model, c->compare, e));

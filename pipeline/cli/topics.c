@@ -1,13 +1,13 @@
 /* topics - every topic that a configuration needs, printed or created.
  *
  * The state is a fold over the events, so by default they are kept for ever;
- * recommendations are compacted to the newest list of each user. Outputs get
- * their timestamps from the broker's clock: they are sent with their event's
- * time, and those of an old log would be deleted as soon as they are written,
- * or cut into a segment for every week of it. A catalogue is compacted and has
- * one partition, whose order is the order of what lists saw. A changelog is
- * compacted; what it says of rows that are gone is kept for as long as a host
- * may be away (state.keep). */
+ * recommendations and profiles are compacted to the newest of each user.
+ * Outputs get their timestamps from the broker's clock: they are sent with
+ * their event's time, and those of an old log would be deleted as soon as they
+ * are written, or cut into a segment for every week of it. A catalogue is
+ * compacted and has one partition, whose order is the order of what lists saw.
+ * A changelog is compacted; what it says of rows that are gone is kept for as
+ * long as a host may be away (state.keep). */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -135,6 +135,7 @@ static void make_list(struct command *c)
     add(c, o->output_fraud_topic, "output.fraud.topic", TOPIC_OUTPUT);
     add(c, o->output_recommendations_topic, "output.recommendations.topic",
         TOPIC_LISTS);
+    add(c, o->output_profile_topic, "output.profile.topic", TOPIC_LISTS);
     add(c, o->dead_letters_topic, "dead.letters.topic", TOPIC_OUTPUT);
     add(c, o->changelog_topic, "changelog.topic", TOPIC_ROWS);
     if (stages_has(o, STAGE_ITEMS))

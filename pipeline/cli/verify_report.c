@@ -6,6 +6,7 @@
 static const char *const OUTPUT_NAMES[OUTPUTS] = {
     [OUTPUT_FRAUD] = "fraud",
     [OUTPUT_RECOMMENDATIONS] = "recommendations",
+    [OUTPUT_PROFILES] = "profiles",
 };
 
 /* NaN is null, floats have the digits that read back as the same bits. */

@@ -1,5 +1,6 @@
 """A catalogue on a real broker: lists hold what it offers, follow it while it
-changes, say which record they saw, and are made again by a replay."""
+changes, say which record they saw, and are made again by a replay; profiles
+beside them."""
 
 import io
 import shutil
@@ -48,6 +49,21 @@ class CatalogueTest(harness.Case):
             for entry in made["items"]:
                 self.assertTrue(0 < entry["propensity"] <= 1)
 
+    def check_profiles(self):
+        """At most one for a user and a day, of all users."""
+        parsed = schema("profile")
+        messages = read_topic(self.options["output.profile.topic"])
+        days = set()
+        for m in messages:
+            made = decode(m, parsed)
+            self.assertEqual(m.key.decode(), made["user_id"])
+            self.assertEqual(len(made["embedding"]), 32)
+            days.add((made["user_id"], made["time"].date()))
+        self.assertEqual(len(days), len(messages))
+        events = read_topic(self.options["input.topic"])
+        self.assertEqual({user for user, _ in days},
+                         {m.key.decode() for m in events})
+
     def status(self, config, *args):
         return subprocess.run(
             [harness.BIN, "replay", "--config", config, "--topic",
@@ -61,6 +77,7 @@ class CatalogueTest(harness.Case):
             "recommend.events.min": "2",
             "explore.rate": "0.2",
             "explore.pool": "30",
+            "output.profile.topic": f"{self.name}-profiles",
         })
         config = self.start(1000)
         shutil.copy(f"{harness.TOP}/schemas/catalogue.avsc",
@@ -90,6 +107,7 @@ class CatalogueTest(harness.Case):
         self.check(after, set(names[150:300]))
         self.assertEqual(len(after), 1000)
         self.assertEqual({made["catalogue_offset"] for made in after}, {449})
+        self.check_profiles()
         self.assertEqual(self.status(config), 0)
         self.assertEqual(self.status(config, "--set", "explore.seed=2"), 4)
 

@@ -219,6 +219,8 @@ void spine_run_open(struct spine_run *r, const struct spine_log *log,
                         SPINE_PARTITIONS, &e) != RC_OK ||
         metrics_new(&r->metrics, 1, &e) != RC_OK)
         DIE(&e);
+    if (!*r->config->output_profile_topic)
+        r->sink->ignores |= 1u << OUTPUT_PROFILES;
     if (framing_names_schemas(r->config) &&
         registry_open(&r->registry, r->config, log->schema, &e) != RC_OK)
         DIE(&e);

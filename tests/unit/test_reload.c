@@ -578,6 +578,7 @@ static void test_live_options(void **state)
         "recommend.seen",
         "recommend.category.max",
         "recommend.events.min",
+        "profile.interval",
         "explore.rate",
         "explore.seed",
         "poll.wait.ms", /* worker.c, by its config */

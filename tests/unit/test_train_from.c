@@ -105,6 +105,14 @@ static struct train_options going_on(void)
     return o;
 }
 
+static float count_all(const struct model *m)
+{
+    float sum = 0;
+    for (uint32_t i = 0; i < model_info(m)->items; i++)
+        sum += model_item_count(m, i);
+    return sum;
+}
+
 static void test_ids_keep_their_rows(void **state)
 {
     struct tiny_log t;
@@ -126,6 +134,9 @@ static void test_ids_keep_their_rows(void **state)
     }
     for (uint32_t i = KNOWN; i < TINY_ITEMS; i++)
         assert_true(model_item_index(next, t.log.names[i].hash) >= KNOWN);
+    /* As many events again, of other items: counts go on. */
+    assert_true(count_all(first) > 0);
+    assert_true(count_all(next) == 2 * count_all(first));
     model_free(first);
     model_free(next);
     tiny_log_fini(&t);
