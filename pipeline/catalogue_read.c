@@ -21,40 +21,65 @@ enum {
     AGAIN_MS = 5000,
 };
 
+/* A decoded record; its texts are lent by the value. */
+struct item {
+    struct slice id, category; /* category empty: none */
+    bool available;
+};
+
 /* One plain datum. RC_SKIP: it is no item. */
-static enum rc add_item(struct catalogue *c, const struct decoder *d,
-                        struct slice value, int64_t offset, struct err *e)
+static enum rc decode(struct item *out, const struct decoder *d,
+                      struct slice value, struct err *e)
 {
     struct datum at[1 + DATUMS], *fields = at + 1;
     struct tape tape = {.at = at, .max = 1 + DATUMS};
-    struct catalogue_entry entry = {.offset = offset};
     TRY(decoder_decode(d, value, &tape, e));
-    entry.item = hash64(fields[FIELD_ITEM].s);
-    entry.available = fields[FIELD_AVAILABLE].i != 0;
+    *out = (struct item){.id = fields[FIELD_ITEM].s,
+                         .available = fields[FIELD_AVAILABLE].i != 0};
     if (fields[FIELD_CATEGORY + 1].kind == DATUM_STRING)
-        entry.category = hash64(fields[FIELD_CATEGORY + 1].s);
-    if (entry.item == 0) return ERR(e, RC_SKIP, "an item without item_id");
-    return catalogue_add(c, &entry, e);
+        out->category = fields[FIELD_CATEGORY + 1].s;
+    if (out->id.len == 0) return ERR(e, RC_SKIP, "an item without item_id");
+    return RC_OK;
+}
+
+typedef enum rc take_fn(void *user, const struct item *item, int64_t offset,
+                        struct err *e);
+
+/* A take_fn; user is a struct catalogue. */
+static enum rc add_item(void *user, const struct item *item, int64_t offset,
+                        struct err *e)
+{
+    const struct catalogue_entry entry = {
+        .offset = offset,
+        .item = hash64(item->id),
+        .category = hash64(item->category),
+        .available = item->available,
+    };
+    return catalogue_add(user, &entry, e);
 }
 
 /* --- a file ------------------------------------------------------------- */
 
-static enum rc add_records(struct catalogue *c, struct container_reader *r,
-                           const struct decoder *d, struct err *e)
+static enum rc take_records(struct container_reader *r, const struct decoder *d,
+                            take_fn *take, void *user, struct err *e)
 {
     for (int64_t i = 0;; i++) {
         struct slice value;
+        struct item item;
         bool ended = false;
+        enum rc rc;
         TRY(container_next(r, &value, &ended, e));
         if (ended) return RC_OK;
-        if (add_item(c, d, value, i, e) == RC_OK) continue;
+        rc = decode(&item, d, value, e);
+        if (rc == RC_OK) rc = take(user, &item, i, e);
+        if (rc == RC_OK) continue;
         (void)err_context(e, "item %lld", (long long)i);
         return e->rc = RC_STOP;
     }
 }
 
-enum rc catalogue_read_file(struct catalogue *c, const char *path,
-                            struct err *e)
+static enum rc read_file(const char *path, take_fn *take, void *user,
+                         struct err *e)
 {
     struct container_reader *r = NULL;
     struct schema *reader = NULL;
@@ -62,11 +87,45 @@ enum rc catalogue_read_file(struct catalogue *c, const char *path,
     enum rc rc = schema_parse(&reader, schemas_get("catalogue"), e);
     if (rc == RC_OK) rc = container_open(&r, path, e);
     if (rc == RC_OK) rc = decoder_compile(&d, container_schema(r), reader, e);
-    if (rc == RC_OK) rc = add_records(c, r, d, e);
+    if (rc == RC_OK) rc = take_records(r, d, take, user, e);
     decoder_free(d);
     if (r) container_close(r);
     schema_free(reader);
     return rc == RC_OK ? rc : err_context(e, "catalogue %s", path);
+}
+
+enum rc catalogue_read_file(struct catalogue *c, const char *path,
+                            struct err *e)
+{
+    return read_file(path, add_item, c, e);
+}
+
+struct look_up {
+    struct slice id;
+    struct catalogue_item *out;
+};
+
+/* A take_fn; user is a struct look_up. */
+static enum rc compare(void *user, const struct item *item, int64_t offset,
+                       struct err *e)
+{
+    const struct look_up *l = user;
+    (void)offset;
+    (void)e;
+    if (!slice_equal(item->id, l->id)) return RC_OK;
+    *l->out =
+        (struct catalogue_item){.found = true, .available = item->available};
+    (void)snprintf(l->out->category, sizeof l->out->category, "%.*s",
+                   (int)item->category.len, (const char *)item->category.ptr);
+    return RC_OK;
+}
+
+enum rc catalogue_look_up(struct catalogue_item *out, const char *path,
+                          const char *item, struct err *e)
+{
+    struct look_up l = {slice_str(item), out};
+    *out = (struct catalogue_item){0};
+    return read_file(path, compare, &l, e);
 }
 
 /* --- a topic ------------------------------------------------------------ */
@@ -118,6 +177,7 @@ static enum rc add_message(struct catalogue_follow *f, const struct record *r,
                            struct err *e)
 {
     struct framed framed;
+    struct item item;
     if (!r->value.ptr) {
         struct catalogue_entry gone = {.offset = r->offset,
                                        .item = hash64(r->key)};
@@ -125,7 +185,8 @@ static enum rc add_message(struct catalogue_follow *f, const struct record *r,
         return catalogue_add(f->catalogue, &gone, e);
     }
     TRY(framing_require(f->framing, r, &framed, e));
-    return add_item(f->catalogue, framed.decoder, framed.avro, r->offset, e);
+    TRY(decode(&item, framed.decoder, framed.avro, e));
+    return add_item(f->catalogue, &item, r->offset, e);
 }
 
 static enum rc take_message(struct catalogue_follow *f, const struct record *r,

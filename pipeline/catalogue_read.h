@@ -22,6 +22,15 @@
  * topic of several partitions, one that does not come to its end. */
 enum rc catalogue_read_file(struct catalogue *c, const char *path,
                             struct err *e) MUST_USE;
+
+/* What a file says of one item last; its category cut to fit. */
+struct catalogue_item {
+    bool found, available;
+    char category[64]; /* "": none */
+};
+enum rc catalogue_look_up(struct catalogue_item *out, const char *path,
+                          const char *item, struct err *e) MUST_USE;
+
 enum rc catalogue_read_topic(struct catalogue *c, const struct config *config,
                              struct err *e) MUST_USE;
 

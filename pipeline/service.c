@@ -286,6 +286,8 @@ static enum rc check_config(const struct config *c, struct err *e)
         (*c->output_fraud_topic || *c->output_recommendations_topic ||
          *c->output_profile_topic))
         TRY(need(c->model_dir, "model.dir", e));
+    if (c->recommend_category_max > 0 && *c->output_recommendations_topic)
+        TRY(need(c->catalogue_topic, "catalogue.topic", e));
     if (c->standby_replicas > 0)
         TRY(need(c->changelog_topic, "changelog.topic", e));
     return RC_OK;

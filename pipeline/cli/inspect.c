@@ -100,6 +100,8 @@ static int parse(struct inspect *in, int argc, char **argv)
         {"events", "N", CLI_U32, &in->events,
          "user: newest events shown (default 20; --json: all); item: "
          "nearest items"},
+        {"catalogue", "FILE", CLI_TEXT, &in->catalogue,
+         "item: what this file of CatalogueItem records says of it"},
         {"verify", NULL, CLI_FLAG, &in->verify,
          "store: read every row and its checksum"},
         {0},

@@ -10,6 +10,7 @@ struct inspect {
     struct cli_texts logs;   /* fold these instead of reading the store */
     struct cli_texts labels; /* with what became known of their events */
     uint32_t events;         /* most that a table shows */
+    const char *catalogue;   /* of an item; NULL: not said */
     bool verify;
 };
 

@@ -2,6 +2,7 @@
  * which others are like it. */
 #include <stdlib.h>
 
+#include "catalogue_read.h"
 #include "hash.h"
 #include "inspect.h"
 #include "model.h"
@@ -22,7 +23,17 @@ static uint32_t rank_of(const struct model *m, uint32_t index)
     return rank + 1;
 }
 
+/* What the catalogue says, null where none was asked or it has no such item. */
+static json_t *offer_json(const struct catalogue_item *offer)
+{
+    if (!offer->found) return json_null();
+    return json_pack("{s:b, s:o}", "available", offer->available, "category",
+                     offer->category[0] ? text_json(slice_str(offer->category))
+                                        : json_null());
+}
+
 static void print_json(const struct model *m, uint32_t index,
+                       const struct catalogue_item *offer,
                        const struct neighbour *near, uint32_t count)
 {
     json_t *list = json_array();
@@ -32,14 +43,16 @@ static void print_json(const struct model *m, uint32_t index,
                             text_json(model_item_name(m, near[i].item)),
                             "cosine", (double)near[i].cosine, "events",
                             (double)model_item_count(m, near[i].item)));
-    cli_print_json(json_pack(
-        "{s:o, s:i, s:f, s:i, s:i, s:o}", "item",
-        text_json(model_item_name(m, index)), "index", (int)index, "events",
-        (double)model_item_count(m, index), "rank", (int)rank_of(m, index),
-        "items", (int)model_info(m)->items, "nearest", list));
+    cli_print_json(
+        json_pack("{s:o, s:i, s:f, s:i, s:i, s:o, s:o}", "item",
+                  text_json(model_item_name(m, index)), "index", (int)index,
+                  "events", (double)model_item_count(m, index), "rank",
+                  (int)rank_of(m, index), "items", (int)model_info(m)->items,
+                  "catalogue", offer_json(offer), "nearest", list));
 }
 
 static void print_text(const struct model *m, uint32_t index,
+                       const struct catalogue_item *offer,
                        const struct neighbour *near, uint32_t count)
 {
     struct slice name = model_item_name(m, index);
@@ -47,6 +60,10 @@ static void print_text(const struct model *m, uint32_t index,
     (void)printf("row        %u of %u\n", index, model_info(m)->items);
     (void)printf("events     %.0f in training, rank %u\n",
                  (double)model_item_count(m, index), rank_of(m, index));
+    if (offer->found)
+        (void)printf("catalogue  %s%s%s\n",
+                     offer->available ? "available" : "not available",
+                     offer->category[0] ? ", category " : "", offer->category);
     (void)printf("\n%8s  %10s  nearest items\n", "cosine", "events");
     for (uint32_t i = 0; i < count; i++) {
         name = model_item_name(m, near[i].item);
@@ -60,19 +77,24 @@ static int inspect_in(struct inspect *in, const struct model *m,
                       const char *item)
 {
     int32_t index = model_item_index(m, hash64(slice_str(item)));
+    struct catalogue_item offer = {0};
     struct neighbour *near;
     uint32_t count;
+    struct err e;
     if (index < 0)
         return cli_complain(&in->cli, EXIT_FAILED,
                             "no item %s in the model's vocabulary of %u", item,
                             model_info(m)->items);
+    if (in->catalogue &&
+        catalogue_look_up(&offer, in->catalogue, item, &e) != RC_OK)
+        return cli_fail(&in->cli, EXIT_FAILED, &e);
     near = calloc((size_t)in->events + 1, sizeof *near);
     if (!near) return cli_complain(&in->cli, EXIT_FAILED, "no memory");
     count = model_item_nearest(m, (uint32_t)index, in->events, near);
     if (in->cli.json)
-        print_json(m, (uint32_t)index, near, count);
+        print_json(m, (uint32_t)index, &offer, near, count);
     else
-        print_text(m, (uint32_t)index, near, count);
+        print_text(m, (uint32_t)index, &offer, near, count);
     free(near);
     return EXIT_OK;
 }

@@ -17,12 +17,15 @@
 
 #include <cmocka.h>
 
+#include "capture.h"
 #include "catalogue_read.h"
+#include "cli.h"
 #include "container.h"
 #include "hash.h"
 #include "lists.h"
 #include "random_model.h"
 #include "schemas.h"
+#include "shapes.h"
 #include "spine_log.h"
 #include "train.h"
 
@@ -236,6 +239,49 @@ static void append(struct container_writer *w, const struct schema *s,
     assert_int_equal(container_append(w, slice_of(bytes, used), &e), RC_OK);
 }
 
+/* i000000 and so on, of three categories, as generate names them. */
+static void write_items(const char *path, uint32_t count)
+{
+    struct container_writer *w;
+    struct schema *s;
+    struct err e;
+    assert_int_equal(schema_parse(&s, schemas_get("catalogue"), &e), RC_OK);
+    assert_int_equal(container_create(&w, path, s, "null", &e), RC_OK);
+    for (uint32_t i = 0; i < count; i++) {
+        char name[24], category[8];
+        (void)snprintf(name, sizeof name, "i%06u", i);
+        (void)snprintf(category, sizeof category, "c%u", i % 3);
+        append(w, s, name, true, category);
+    }
+    assert_int_equal(container_finish(w, &e), RC_OK);
+    schema_free(s);
+}
+
+/* One that fits events of users and items alone. */
+static void write_model(const char *dir)
+{
+    static char texts[FEATURES_MAX][FEATURE_NAME_BYTES];
+    const char *list[FEATURES_MAX];
+    const struct random_names names = {.features = list,
+                                       .generated_items = true};
+    struct random_shape shape = SHAPE;
+    struct history_shape history;
+    struct feature_shape features;
+    struct config *c = spine_config(
+        (const char *const[]){"role.time=", "role.amount=", "role.type=",
+                              "role.category=", "role.channel=", NULL});
+    struct model *m;
+    struct err e;
+    shapes_init(&history, &features, c, TRAIN_ITEM);
+    shape.features = feature_row_count(&features);
+    for (uint32_t f = 0; f < shape.features; f++)
+        list[f] = feature_row_name(&features, f, texts[f], FEATURE_NAME_BYTES);
+    m = random_model_named(shape, names, 3);
+    if (model_write(m, dir, "# card\n", &e) != RC_OK) fail_msg("%s", e.text);
+    model_free(m);
+    config_free(c);
+}
+
 static void test_files(void **state)
 {
     static const char PATH[] = "test_catalogue.tmp.avro";
@@ -274,6 +320,71 @@ static void test_files(void **state)
     catalogue_free(c);
     schema_free(s);
     (void)unlink(PATH);
+}
+
+/* The file says what a replay lists, and caps need one. */
+static void test_replay_with_a_file(void **state)
+{
+    static const char ROLES[] =
+        "--set role.user=user_id --set role.item=item_id --set "
+        "role.event_id=event_id --set history.events=32 --set "
+        "recommend.items=5 --set model.dir=test_catalogue.tmp/model";
+    static struct captured got;
+    char line[1024], *rest, *text;
+    uint32_t lists = 0;
+    (void)state;
+    assert_int_equal(system("rm -rf test_catalogue.tmp; mkdir "
+                            "test_catalogue.tmp"),
+                     0);
+    write_items("test_catalogue.tmp/items.avro", 7);
+    write_model("test_catalogue.tmp/model");
+    capture(&got, command_generate,
+            "generate --to test_catalogue.tmp/ev.avro --events 200 --users 9");
+    assert_int_equal(got.status, EXIT_OK);
+    (void)snprintf(line, sizeof line,
+                   "replay test_catalogue.tmp/ev.avro %s --catalogue "
+                   "test_catalogue.tmp/items.avro --set "
+                   "recommend.category.max=2 --recommendations-to "
+                   "test_catalogue.tmp/lists.avro",
+                   ROLES);
+    capture(&got, command_replay, line);
+    if (got.status != EXIT_OK) fail_msg("%s", got.err);
+    capture(&got, command_cat, "cat test_catalogue.tmp/lists.avro");
+    for (rest = got.out; (text = strsep(&rest, "\n")) && *text; lists++) {
+        json_t *list = json_loads(text, 0, NULL), *item;
+        json_t *items = json_object_get(list, "items");
+        size_t i;
+        /* Three categories, two items of each; some the user has had. */
+        assert_in_range(json_array_size(items), 1, 5);
+        json_array_foreach(items, i, item)
+        {
+            const char *name =
+                json_string_value(json_object_get(item, "item_id"));
+            assert_in_range(atoi(name + 1), 0, 6);
+        }
+        assert_int_equal(
+            json_integer_value(json_object_get(list, "catalogue_offset")), 6);
+        json_decref(list);
+    }
+    assert_int_equal(lists, 200);
+    (void)snprintf(line, sizeof line,
+                   "replay test_catalogue.tmp/ev.avro %s --set "
+                   "recommend.category.max=2 --recommendations-to "
+                   "test_catalogue.tmp/lists.avro",
+                   ROLES);
+    capture(&got, command_replay, line);
+    assert_int_equal(got.status, EXIT_FAILED);
+    assert_non_null(strstr(got.err, "--catalogue FILE"));
+    capture(&got, command_inspect,
+            "inspect item i000004 --set model.dir=test_catalogue.tmp/model "
+            "--catalogue test_catalogue.tmp/items.avro");
+    assert_non_null(strstr(got.out, "catalogue  available, category c1"));
+    capture(&got, command_inspect,
+            "inspect item i000008 --set model.dir=test_catalogue.tmp/model "
+            "--catalogue test_catalogue.tmp/items.avro");
+    assert_int_equal(got.status, EXIT_OK);
+    assert_null(strstr(got.out, "available"));
+    assert_int_equal(system("rm -rf test_catalogue.tmp"), 0);
 }
 
 /* --- lists -------------------------------------------------------------- */
@@ -489,6 +600,7 @@ int main(void)
         cmocka_unit_test(test_two_threads),
         cmocka_unit_test(test_too_many_items),
         cmocka_unit_test(test_files),
+        cmocka_unit_test(test_replay_with_a_file),
         cmocka_unit_test(test_lists),
         cmocka_unit_test(test_explored_lists),
     };

@@ -8,11 +8,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "catalogue.h"
+#include "hash.h"
 #include "spine_log.h"
 
 enum { EVENTS = 6000, WARM_UP = 4000, USERS = 30, SEED = 21 };
@@ -60,20 +63,50 @@ static void step_to(struct spine_run *r, uint64_t given)
         if (worker_step(r->worker, &e) != RC_OK) fail_msg("%s", e.text);
 }
 
+/* Entries of the catalogue, every other one taking its item away; the last of
+ * each item offers it. */
+static void offer(struct catalogue *c, uint32_t from, uint32_t count)
+{
+    struct err e;
+    for (uint32_t i = from; i < from + count; i++) {
+        char name[24];
+        (void)snprintf(name, sizeof name, "item-%u", i / 2 % SPINE_ITEMS);
+        const struct catalogue_entry entry = {
+            .offset = i,
+            .item = hash64(slice_str(name)),
+            .category = 1 + i % 5,
+            .available = i % 2,
+        };
+        assert_int_equal(catalogue_add(c, &entry, &e), RC_OK);
+    }
+}
+
 static void count_on(struct spine_log *log, struct store *store,
                      size_t context_bytes)
 {
-    const char *sets[] = {"commit.interval=1ms",      "batch.events.max=32",
-                          "recommend.when=interval",  "reasons.threshold=0.4",
-                          "reasons.per_second=65535", NULL};
+    const char *sets[] = {"commit.interval=1ms",
+                          "batch.events.max=32",
+                          "recommend.when=interval",
+                          "reasons.threshold=0.4",
+                          "reasons.per_second=65535",
+                          "explore.rate=0.3",
+                          "recommend.category.max=3",
+                          "output.profile.topic=profiles",
+                          NULL};
+    struct catalogue *catalogue;
     struct spine_run r;
+    struct err e;
     uint64_t before;
+    assert_int_equal(catalogue_new(&catalogue, 1000, NULL, NULL, &e), RC_OK);
+    offer(catalogue, 0, 1000);
     spine_run_open(&r, log, sets);
     r.options.store = store;
     r.options.context_bytes_max = context_bytes;
+    r.options.catalogue = catalogue;
     spine_run_start(&r);
     step_to(&r, WARM_UP);
     assert_true(sink_memory_commits(r.sink) > 10);
+    offer(catalogue, 1000, 20000); /* which the worker has yet to take */
     before = calls;
     step_to(&r, EVENTS);
     assert_int_equal(calls - before, 0);
@@ -81,6 +114,7 @@ static void count_on(struct spine_log *log, struct store *store,
     spine_run_to_end(&r);
     assert_int_equal(spine_run_count(&r, COUNT_events_scored), EVENTS);
     spine_run_close(&r);
+    catalogue_free(catalogue);
 }
 
 static void test_in_memory(void **state)

@@ -17,6 +17,8 @@
 #include <jansson.h>
 #include <pthread.h>
 
+#include "catalogue.h"
+#include "hash.h"
 #include "model_dir.h"
 #include "outputs.h"
 #include "reload.h"
@@ -85,10 +87,13 @@ static const char *model_set(const char *dir)
     return text;
 }
 
+static struct catalogue *the_catalogue; /* NULL: all items are available */
+
 static void live_open(struct live *l, size_t context_bytes)
 {
     const char *sets[] = {model_set(dir_a), LISTS, OFTEN, TTL, AHEAD, NULL};
     struct reload_options o = {.reader = the_log.schema,
+                               .catalogue = the_catalogue,
                                .stop = &l->stop,
                                .workers = 1,
                                .read = read_again,
@@ -104,6 +109,7 @@ static void live_open(struct live *l, size_t context_bytes)
     ok(reload_new(&l->reload, &o, &e), &e);
     l->run.options.model = o.model;
     l->run.options.context_bytes_max = context_bytes;
+    l->run.options.catalogue = the_catalogue;
     l->run.options.handover = reload_join(l->reload, 0, &config, &model);
     assert_ptr_equal(config, l->run.config);
     assert_ptr_equal(model, o.model);
@@ -560,6 +566,86 @@ static void test_worker_ends_meanwhile(void **state)
     live_close(&l);
 }
 
+/* Item i at offset i; what is gone comes after all of them. */
+static void offer(uint32_t from, uint32_t until, bool available)
+{
+    struct err e;
+    for (uint32_t i = from; i < until; i++) {
+        char name[24];
+        (void)snprintf(name, sizeof name, "item-%u", i);
+        const struct catalogue_entry entry = {
+            .offset = i + (available ? 0 : SPINE_ITEMS),
+            .item = hash64(slice_str(name)),
+            .available = available,
+        };
+        ok(catalogue_add(the_catalogue, &entry, &e), &e);
+    }
+}
+
+/* Whether all items of a list are among those that were offered as of its
+ * offset, which it gives. */
+static int64_t check_list(const struct message *m)
+{
+    struct datum at[64];
+    struct tape tape = {.at = at, .max = 64};
+    struct err e;
+    int64_t offset;
+    ok(decoder_decode(decoders[m->output],
+                      slice_of(m->value.ptr + 5, m->value.len - 5), &tape, &e),
+       &e);
+    offset = at[tape.count - FROM_END_MODEL - 1].i;
+    assert_true(at[4].count > 0);
+    for (uint32_t k = 0; k < at[4].count; k++) {
+        const struct slice id = at[6 + 4 * k].s; /* behind its record */
+        char name[24];
+        int item;
+        (void)snprintf(name, sizeof name, "%.*s", (int)id.len,
+                       (const char *)id.ptr);
+        item = atoi(name + 5);
+        assert_in_range(item, offset < SPINE_ITEMS ? 0 : 10, 29);
+    }
+    return offset;
+}
+
+/* Also a model that comes while it runs goes on with it, and follows it. */
+static void test_the_catalogue_stays(void **state)
+{
+    struct live l;
+    struct spine_outputs got;
+    uint32_t lists[2] = {0}, lists_of_b = 0;
+    struct err e;
+    char b[17];
+    (void)state;
+    text_of(of_b.at[0].message, FROM_END_MODEL, b);
+    ok(catalogue_new(&the_catalogue, 100, NULL, NULL, &e), &e);
+    offer(0, 30, true);
+    live_open(&l, CACHE);
+    spine_run_start(&l.run);
+    step(&l, 20);
+    ok(reload_now(&l), &l.e);
+    step(&l, 1);
+    offer(0, 10, false);
+    spine_run_to_end(&l.run);
+    got = spine_outputs_of(&l.run, 1);
+    for (uint32_t i = 0; i < got.count; i++) {
+        const struct message *m = got.at[i].message;
+        char hash[17];
+        int64_t offset;
+        if (m->output != OUTPUT_RECOMMENDATIONS) continue;
+        offset = check_list(m);
+        assert_true(offset == 29 || offset == SPINE_ITEMS + 9);
+        lists[offset != 29]++;
+        text_of(m, FROM_END_MODEL, hash);
+        lists_of_b += strcmp(hash, b) == 0;
+        if (offset != 29) assert_string_equal(hash, b);
+    }
+    assert_true(lists[0] > 0 && lists[1] > 0 && lists_of_b >= lists[1]);
+    spine_outputs_free(&got);
+    live_close(&l);
+    catalogue_free(the_catalogue);
+    the_catalogue = NULL;
+}
+
 /* A LIVE option must act after a reload without a restart. Whoever makes an
  * option LIVE adds it here, with where the new value is read. */
 static void test_live_options(void **state)
@@ -611,6 +697,7 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_again_and_again),
         cmocka_unit_test(test_worker_ends_meanwhile),
+        cmocka_unit_test(test_the_catalogue_stays),
         cmocka_unit_test(test_live_options),
     };
     return cmocka_run_group_tests(tests, start, stop);
