@@ -305,7 +305,9 @@ static enum rc read_again(void *user, struct config **out, struct err *e)
 static enum rc open_catalogue(struct service *s, struct err *e)
 {
     const struct config *c = s->config;
-    if (!*c->catalogue_topic || !*c->output_recommendations_topic) return RC_OK;
+    if (!*c->catalogue_topic || !*c->output_recommendations_topic ||
+        !stages_runs(c, STAGE_USERS))
+        return RC_OK;
     TRY(catalogue_new(&s->catalogue, c->catalogue_items_max, NULL, NULL, e));
     return catalogue_follow(&s->catalogue_follow, s->catalogue, c, s->metrics,
                             e);
