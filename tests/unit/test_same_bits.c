@@ -25,7 +25,7 @@ static struct spine_run first;
 static struct spine_outputs expected;
 
 /* Some of the scores with reasons, whose bits count too. */
-#define REASONS "reasons.per_second=65535", "reasons.threshold=0.57"
+#define REASONS "reasons.per_second=65535", "reasons.threshold=0.65"
 
 struct way {
     const char *batch; /* option text */
