@@ -8,10 +8,12 @@
  * order, so that contexts are cold in the processor's caches, and anchors move
  * as they do live: every W events a context is made again from W tokens. That
  * is in the time, as are embedding, fraud head and anomaly; making events is
- * not. */
+ * not. At last what it costs to explain a fraud score: its context four or
+ * five times, from the event alone to the whole of it (reasons.h). */
 #include "hash.h"
 #include "model.h"
 #include "random_model.h"
+#include "reasons.h"
 
 #include <getopt.h>
 #include <stdlib.h>
@@ -24,6 +26,7 @@ enum {
     K = 10,
     SEED = 3,
     FEATURES = 10,
+    EXPLAINED = 2000,
 };
 
 struct bench {
@@ -153,6 +156,53 @@ static void measure(struct bench *b, uint32_t batch, uint32_t events,
     b->heads_us /= events;
 }
 
+static uint32_t context_count(uint64_t n, uint32_t window)
+{
+    uint64_t k = n / window;
+    return (uint32_t)(n - (k == 0 ? 0 : (k - 1) * window) + 1);
+}
+
+/* Microseconds and tokens of one explanation; users in no order. */
+static double time_explain(struct bench *b, double *tokens)
+{
+    struct explainer *x;
+    struct reasons reasons;
+    double us = 0, all = 0;
+    struct err e;
+    if (explainer_new(&x, b->model, &e) != RC_OK || !x) stop("no explainer");
+    for (uint32_t i = 0; i < EXPLAINED; i++) {
+        uint32_t user = (uint32_t)(draw(SEED, 5, i) % b->users), count;
+        struct explain_request r = {.features = b->features};
+        uint64_t before;
+        double from;
+        request_event(b, 0, user);
+        scorer_score(b->scorer, b->request, b->score, 1);
+        count = context_count(b->request[0].n, b->shape.window);
+        r.events =
+            &b->pool[(hash_mix(user) + b->request[0].n - (count - 1)) % POOL];
+        r.event_count = count;
+        r.hidden = b->score[0].hidden;
+        before = scorer_stats(b->scorer).tokens_total;
+        from = now_us();
+        if (!explain(x, b->scorer, &r, &reasons)) stop("it does not add up");
+        us += now_us() - from;
+        all += (double)(scorer_stats(b->scorer).tokens_total - before);
+    }
+    explainer_free(x);
+    *tokens = all / EXPLAINED;
+    return us / EXPLAINED;
+}
+
+static void report_explain(struct bench *b, bool json)
+{
+    double tokens, us = time_explain(b, &tokens);
+    if (json)
+        printf("  \"explain_us\": %.1f, \"explain_tokens\": %.1f}\n", us,
+               tokens);
+    else
+        printf("explaining one score: %.1f us, %.1f tokens\n", us, tokens);
+}
+
 static void report(const struct bench *b, uint32_t batch, bool json, bool last,
                    double tokens)
 {
@@ -196,7 +246,8 @@ static void run(struct bench *b, uint32_t events, bool json)
                    rounded);
         (void)fflush(stdout);
     }
-    if (json) printf("]}\n");
+    if (json) printf("  ],\n");
+    report_explain(b, json);
     free(scratch);
 }
 
