@@ -405,7 +405,8 @@ static enum rc measure(struct command *c, struct err *e)
     struct watch *const *watches = replay_watches(c->replay);
     struct replay_report *r = &c->report;
     struct evaluate *all;
-    if (!watches) return RC_OK;
+    /* Rows alone, without scores: --features needs no model. */
+    if (!watches || !c->model) return RC_OK;
     r->measured = true;
     r->digest = watch_digest(watches, c->o.workers);
     r->next_popular = c->watch.popularity;

@@ -251,6 +251,19 @@ static void test_where_it_cannot_be_written(void **state)
     assert_int_equal(got.out[0], 0);
 }
 
+/* What a model would see, before there is one. */
+static void test_features_without_a_model(void **state)
+{
+    char path[300];
+    (void)state;
+    run(command_replay, "replay %s/e.avro --features %s/f.avro --json %s", dir,
+        dir, ROLES);
+    assert_int_equal(got.status, EXIT_OK);
+    assert_null(strstr(got.out, "auc_roc"));
+    (void)snprintf(path, sizeof path, "%s/f.avro", dir);
+    assert_int_equal(access(path, R_OK), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -259,6 +272,7 @@ int main(void)
         cmocka_unit_test(test_compare),
         cmocka_unit_test(test_hostile_words),
         cmocka_unit_test(test_where_it_cannot_be_written),
+        cmocka_unit_test(test_features_without_a_model),
     };
     return cmocka_run_group_tests(tests, make_model, remove_dir);
 }
