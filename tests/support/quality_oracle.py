@@ -64,6 +64,7 @@ def regression():
         rows = [line.rstrip().split(",") for line in file]
     rows = [(int(row[2]), float(row[-1])) for row in rows if row[1] == "test"]
     fraud, score = np.array(rows).T
+    score = np.clip(score, 1e-9, 1 - 1e-9)
     logit = np.log(score / (1 - score)).reshape(-1, 1)
     line = LogisticRegression(C=1e6).fit(logit, fraud)
     return (average_precision_score(fraud, score),
@@ -84,7 +85,7 @@ def check_fraud(millrace, source, folder):
             "--layers", "1", "--width", "32", "--ffn", "64", "--window", "16",
             "--batch-tokens", "2048", "--learning-rate", "0.003",
             "--dropout", "0.3", "--fraud-heads", "8", "--negatives", "64",
-            "--pretrain-epochs", "1", "--epochs", "6", "--patience", "0",
+            "--pretrain-epochs", "1", "--epochs", "4", "--patience", "0",
             "--segments", "0")
     ours = command(millrace, "replay", log, *config, "--json",
                    "--set", "model.dir=" + model,
