@@ -33,9 +33,8 @@ class CatalogueTest(harness.Case):
         return out.getvalue()
 
     def lists(self):
-        topic = self.options["output.recommendations.topic"]
         parsed = schema("recommendations")
-        return [decode(m, parsed) for m in read_topic(topic)]
+        return [decode(m, parsed) for m in self.outputs()[1]]
 
     def check(self, lists, offered):
         for made in lists:
