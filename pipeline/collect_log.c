@@ -44,9 +44,10 @@ static enum rc open_worker(struct collect_log *l, struct err *e)
         .share_count = 1,
         .observe = collect_batch,
     };
+    const struct log_labels labels = {.labels = l->o->labels};
     TRY(metrics_new(&l->metrics, 1, e));
     TRY(log_input_open(&l->input, l->o->config, l->o->paths, l->o->path_count,
-                       l->o->range, l->o->labels, e));
+                       l->o->range, &labels, e));
     TRY(sink_null_new(&l->sink, e));
     TRY(open_collect(l, e));
     o.observer = l->collect;

@@ -77,10 +77,11 @@ enum rc forget_check(const struct forget_topic *t, struct err *e)
         .from = t->log_end > SAMPLE_RECORDS ? t->log_end - SAMPLE_RECORDS : 0,
         .until = t->log_end,
     };
+    const struct log_labels none = {0};
     struct log_input in;
     struct batch b = {0};
     enum rc rc;
-    TRY(log_input_open(&in, c, NULL, 0, &range, NULL, e));
+    TRY(log_input_open(&in, c, NULL, 0, &range, &none, e));
     rc = batch_init(&b, c->batch_events_max, e);
     if (rc == RC_OK) rc = read_sample(t, &in, &b, e);
     batch_fini(&b);

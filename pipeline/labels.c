@@ -26,6 +26,8 @@ struct text_block {
 struct listed {
     struct label label;
     size_t number;
+    int32_t partition;
+    int64_t offset;
 };
 
 struct labels {
@@ -70,7 +72,7 @@ static struct slice move_text(uint8_t **to, struct slice s)
 }
 
 static enum rc keep_label(struct labels *l, const struct label *label,
-                          struct err *e)
+                          const struct record *at, struct err *e)
 {
     size_t bytes = label->event_id.len + label->user.len + label->item.len;
     uint8_t *to;
@@ -86,7 +88,12 @@ static enum rc keep_label(struct labels *l, const struct label *label,
     }
     to = take_bytes(l, bytes);
     if (!to) return ERR(e, RC_STOP, "labels: no memory");
-    l->list[l->count] = (struct listed){.label = *label, .number = l->count};
+    l->list[l->count] = (struct listed){
+        .label = *label,
+        .number = l->count,
+        .partition = at ? at->partition : 0,
+        .offset = at ? at->offset : (int64_t)l->count,
+    };
     kept = &l->list[l->count++].label;
     kept->event_id = move_text(&to, label->event_id);
     kept->user = move_text(&to, label->user);
@@ -118,17 +125,25 @@ const struct label *labels_in_order(const struct labels *l, size_t index)
     return &l->list[index].label;
 }
 
+void labels_place(const struct labels *l, size_t index, int32_t *partition,
+                  int64_t *offset)
+{
+    assert(index < l->count);
+    *partition = l->list[index].partition;
+    *offset = l->list[index].offset;
+}
+
 /* --- the newest of each event ------------------------------------------- */
 
 /* One plain datum. RC_SKIP: it is no label. */
 static enum rc keep(struct labels *l, const struct decoder *d,
-                    struct slice value, struct err *e)
+                    struct slice value, const struct record *at, struct err *e)
 {
     struct label read;
     uint64_t key, label, *place;
     bool made;
     TRY(label_decode(d, value, &read, e));
-    TRY(keep_label(l, &read, e));
+    TRY(keep_label(l, &read, at, e));
     key = hash64(read.event_id);
     label = (uint64_t)read.labelled_at_ms << 1 | (read.fraud ? 1 : 0);
     place = map64_put(&l->at, key, label, &made);
@@ -149,7 +164,7 @@ static enum rc read_records(struct labels *l, struct container_reader *r,
         bool ended = false;
         TRY(container_next(r, &value, &ended, e));
         if (ended) return RC_OK;
-        if (keep(l, d, value, e) != RC_OK) {
+        if (keep(l, d, value, NULL, e) != RC_OK) {
             (void)err_context(e, "%s: reading a label", path);
             return RC_STOP;
         }
@@ -207,7 +222,7 @@ static enum rc keep_message(struct label_topic *t, const struct record *r,
 {
     struct framed framed;
     TRY(framing_require(t->framing, r, &framed, e));
-    return keep(t->labels, framed.decoder, framed.avro, e);
+    return keep(t->labels, framed.decoder, framed.avro, r, e);
 }
 
 static enum rc read_messages(struct label_topic *t, const char *topic,
@@ -241,10 +256,11 @@ static enum rc assign_all(struct source *s, struct err *e)
 }
 
 static enum rc open_topic(struct label_topic *t, const struct config *c,
-                          const struct schema *reader, struct err *e)
+                          const char *topic, const struct schema *reader,
+                          struct err *e)
 {
     const struct topic_range all = {
-        .topic = c->labels_topic, .partition = -1, .until = -1};
+        .topic = topic, .partition = -1, .until = -1};
     if (framing_names_schemas(c))
         TRY(registry_open(&t->registry, c, reader, e));
     TRY(framing_new(&t->framing, c, t->registry, reader, e));
@@ -254,13 +270,13 @@ static enum rc open_topic(struct label_topic *t, const struct config *c,
 }
 
 enum rc labels_read_topic(struct labels **out, const struct config *c,
-                          struct err *e)
+                          const char *topic, struct err *e)
 {
     struct label_topic t = {0};
     struct schema *reader = NULL;
     enum rc rc = labels_new(&t.labels, &reader, e);
-    if (rc == RC_OK) rc = open_topic(&t, c, reader, e);
-    if (rc == RC_OK) rc = read_messages(&t, c->labels_topic, e);
+    if (rc == RC_OK) rc = open_topic(&t, c, topic, reader, e);
+    if (rc == RC_OK) rc = read_messages(&t, topic, e);
     if (t.source) source_close(t.source);
     batch_fini(&t.batch);
     framing_free(t.framing);
@@ -268,7 +284,7 @@ enum rc labels_read_topic(struct labels **out, const struct config *c,
     schema_free(reader);
     if (rc != RC_OK) {
         labels_free(t.labels);
-        return err_context(e, "labels.topic %s", c->labels_topic);
+        return err_context(e, "labels of topic %s", topic);
     }
     put_in_order(t.labels);
     *out = t.labels;

@@ -17,10 +17,10 @@
 struct labels;
 enum rc labels_read(struct labels **out, const char *const *paths,
                     uint32_t count, struct err *e) MUST_USE;
-/* labels.topic as it is now, from its start to its end. A message that is no
- * label is logged and left out. */
+/* A topic of labels as it is now, from its start to its end. A message that is
+ * no label is logged and left out. */
 enum rc labels_read_topic(struct labels **out, const struct config *c,
-                          struct err *e) MUST_USE;
+                          const char *topic, struct err *e) MUST_USE;
 void labels_free(struct labels *l);
 size_t labels_count(const struct labels *l); /* events that have one */
 
@@ -28,6 +28,9 @@ size_t labels_count(const struct labels *l); /* events that have one */
  * those read first. */
 size_t labels_read_count(const struct labels *l);
 const struct label *labels_in_order(const struct labels *l, size_t index);
+/* Where it stood in its topic; 0 and how many were read before it: of files. */
+void labels_place(const struct labels *l, size_t index, int32_t *partition,
+                  int64_t *offset);
 
 /* What is known of an event (hash64 of its id) by known_ms: enum train_label.
  * Silence is good once delay_ms have passed since the event, by known_ms or

@@ -14,7 +14,8 @@ struct opening {
     struct log_input *in;
     const struct config *config;
     const struct labels *labels; /* NULL: none come */
-    uint32_t events_max;         /* of the worker's batches */
+    const struct log_labels *of;
+    uint32_t events_max; /* of the worker's batches */
 };
 
 /* Outputs name their source; a log in files has the name of its topic, so
@@ -47,6 +48,8 @@ static enum rc merge(const struct opening *o, struct source **events,
     struct source_merge_options m = {.events = events,
                                      .count = count,
                                      .labels = o->labels,
+                                     .known = o->of->known,
+                                     .known_user = o->of->known_user,
                                      .events_max = o->events_max};
     if (new_mapping(o, &m.times, e) != RC_OK) {
         for (uint32_t i = 0; i < count; i++)
@@ -163,15 +166,15 @@ static enum rc open_all(const struct opening *o, const char *const *paths,
 enum rc log_input_open(struct log_input *in, const struct config *c,
                        const char *const *paths, uint32_t path_count,
                        const struct topic_range *range,
-                       const struct labels *labels, struct err *e)
+                       const struct log_labels *labels, struct err *e)
 {
     struct opening o = {
-        .in = in, .config = c, .events_max = c->batch_events_max};
+        .in = in, .config = c, .of = labels, .events_max = c->batch_events_max};
     enum rc rc;
     *in = (struct log_input){.chained = is_chained(c, range, path_count > 0)};
     if (!c->labels_role &&
         (stages_user_labels(c) || (in->chained && stages_item_labels(c))))
-        o.labels = labels;
+        o.labels = labels->labels;
     rc = open_all(&o, paths, path_count, range, e);
     if (rc != RC_OK) log_input_close(in);
     return rc;

@@ -14,6 +14,15 @@
 #include "labels.h"
 #include "mapping.h"
 #include "source_kafka.h"
+#include "source_merge.h"
+
+/* Labels that rows of users or items take, where the configuration says that
+ * they do; by time, or as a recorded run knew them (source_merge.h). */
+struct log_labels {
+    const struct labels *labels; /* NULL: none */
+    source_merge_known_fn *known;
+    void *known_user;
+};
 
 struct log_input {
     struct source *source;
@@ -28,12 +37,11 @@ struct log_input {
     uint64_t records;     /* of a range */
 };
 
-/* path_count 0: the range of a topic. labels: those that rows of users or
- * items take, where the configuration says that they do; NULL: none. */
+/* path_count 0: the range of a topic. */
 enum rc log_input_open(struct log_input *in, const struct config *c,
                        const char *const *paths, uint32_t path_count,
                        const struct topic_range *range,
-                       const struct labels *labels, struct err *e) MUST_USE;
+                       const struct log_labels *labels, struct err *e) MUST_USE;
 void log_input_close(struct log_input *in);
 
 /* How far it is to go: bytes of files, records of a range. */

@@ -241,7 +241,7 @@ static enum rc open_runner(struct replay *r, uint32_t index, struct err *e)
     };
     n->replay = r;
     TRY(log_input_open(&n->input, c, r->o.paths, r->o.path_count, &r->o.range,
-                       r->o.labels, e));
+                       &r->o.labels, e));
     TRY(open_sink(r, n, e));
     if (r->o.watch) {
         TRY(watch_new(&n->watch, r->o.watch, e));

@@ -33,9 +33,9 @@ struct replay_options {
     const char *fraud_path, *recommendations_path, *profiles_path;
     const char *features_path; /* what the heads saw; one worker, with watch */
     const char *codec;         /* of those files */
-    const struct labels *labels; /* which rows take too; NULL: none */
-    bool to_topics;              /* outputs to the configuration's topics */
-    struct metrics *metrics;     /* of that many workers */
+    struct log_labels labels;  /* which rows take too */
+    bool to_topics;            /* outputs to the configuration's topics */
+    struct metrics *metrics;   /* of that many workers */
     const struct watch_options *watch; /* NULL: measure nothing */
     struct verify *verify;             /* NULL: compare with no record */
     struct catalogue *catalogue;       /* NULL: all items are available */

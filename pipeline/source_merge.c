@@ -11,6 +11,14 @@ struct lane {
     uint32_t at;      /* of ahead: the next to give */
     int64_t clock_ms; /* newest time up to it; INT64_MIN: none */
     int32_t partition;
+    size_t label_at, label_end; /* in by_place: of its partition */
+};
+
+/* One label of a run that is followed. */
+struct placed {
+    int32_t partition;
+    int64_t offset;
+    size_t index; /* in labels_in_order */
 };
 
 struct source_merge {
@@ -20,7 +28,10 @@ struct source_merge {
     struct mapping *times;
     const struct labels *labels;
     struct schema *label_schema;
-    size_t label_at, label_count;
+    size_t label_at, label_count; /* by time */
+    source_merge_known_fn *known; /* NULL: so they come */
+    void *known_user;
+    struct placed *by_place;  /* (label_count) by partition and offset */
     struct arena label_bytes; /* of the labels in the last batch */
     struct source_position positions[SOURCE_MERGE_MAX];
 };
@@ -97,30 +108,47 @@ static struct lane *earliest(struct source_merge *s)
     return best;
 }
 
+static bool knew(const struct source_merge *s, const struct lane *l)
+{
+    return l && l->label_at < l->label_end &&
+           s->by_place[l->label_at].offset <=
+               s->known(s->known_user, &l->ahead.records[l->at]);
+}
+
 /* Does the next label come before the next event of l, NULL being none? */
 static bool label_is_due(const struct source_merge *s, const struct lane *l)
 {
+    if (s->known) return knew(s, l);
     if (s->label_at == s->label_count) return false;
     return !l || labels_in_order(s->labels, s->label_at)->labelled_at_ms <=
                      next_ms(l);
 }
 
 /* False: no more room for its bytes in this batch. */
-static bool give_label(struct source_merge *s, struct batch *b)
+static bool give_label(struct source_merge *s, struct lane *lane,
+                       struct batch *b)
 {
-    const struct label *l = labels_in_order(s->labels, s->label_at);
-    size_t size = label_bytes_max(l), used;
-    uint8_t *bytes = arena_take(&s->label_bytes, size, 1);
+    size_t *next = s->known ? &lane->label_at : &s->label_at;
+    struct placed at = {.offset = (int64_t)*next, .index = *next};
+    const struct label *l;
+    size_t size, used;
+    uint8_t *bytes;
     struct err e;
     enum rc rc;
+    if (s->known) at = s->by_place[*next];
+    l = labels_in_order(s->labels, at.index);
+    size = label_bytes_max(l);
+    bytes = arena_take(&s->label_bytes, size, 1);
     if (!bytes) return false;
     rc = label_encode(s->label_schema, l, bytes, size, &used, &e);
     assert(rc == RC_OK); /* it was decoded from such a record */
     b->records[b->count++] = (struct record){.input = INPUT_LABELS,
-                                             .offset = (int64_t)s->label_at++,
+                                             .partition = at.partition,
+                                             .offset = at.offset,
                                              .timestamp_ms = l->labelled_at_ms,
                                              .key = l->user,
                                              .value = slice_of(bytes, used)};
+    (*next)++;
     return true;
 }
 
@@ -141,7 +169,7 @@ static enum rc merge_poll(struct source *source, struct batch *b,
         if (!ready) break;
         l = earliest(s);
         if (label_is_due(s, l)) {
-            if (!give_label(s, b)) break;
+            if (!give_label(s, l, b)) break;
         } else if (l) {
             give_event(l, b);
         } else {
@@ -178,6 +206,20 @@ static enum rc merge_change(struct source *source, struct source_change *out,
     return RC_OK;
 }
 
+/* Those of its partition. */
+static void find_labels(const struct source_merge *s, struct lane *l)
+{
+    size_t at = 0, end;
+    if (!s->known) return;
+    while (at < s->label_count && s->by_place[at].partition < l->partition)
+        at++;
+    end = at;
+    while (end < s->label_count && s->by_place[end].partition == l->partition)
+        end++;
+    l->label_at = at;
+    l->label_end = end;
+}
+
 static void begin_anew(struct source_merge *s)
 {
     s->label_at = 0;
@@ -187,6 +229,7 @@ static void begin_anew(struct source_merge *s)
         batch_reset(&l->ahead);
         l->at = 0;
         l->clock_ms = INT64_MIN;
+        find_labels(s, l);
     }
 }
 
@@ -269,7 +312,7 @@ static bool merge_ended(const struct source *source)
     for (uint32_t i = 0; i < s->count; i++)
         if (has_next(&s->lanes[i]) || !source_ended(s->lanes[i].source))
             return false;
-    return s->label_at == s->label_count;
+    return s->known || s->label_at == s->label_count;
 }
 
 static void merge_close(struct source *source)
@@ -282,6 +325,7 @@ static void merge_close(struct source *source)
     mapping_free(s->times);
     schema_free(s->label_schema);
     arena_fini(&s->label_bytes);
+    free(s->by_place);
     free(s);
 }
 
@@ -301,6 +345,28 @@ static const struct source_ops OPS = {
 
 /* --- open --------------------------------------------------------------- */
 
+static int by_partition(const void *a, const void *b)
+{
+    const struct placed *x = a, *y = b;
+    if (x->partition != y->partition)
+        return x->partition < y->partition ? -1 : 1;
+    return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+static enum rc place_labels(struct source_merge *s, struct err *e)
+{
+    if (!s->known) return RC_OK;
+    s->by_place = calloc(s->label_count + 1, sizeof *s->by_place);
+    if (!s->by_place) return ERR(e, RC_STOP, "merged log: no memory");
+    for (size_t i = 0; i < s->label_count; i++) {
+        struct placed *at = &s->by_place[i];
+        at->index = i;
+        labels_place(s->labels, i, &at->partition, &at->offset);
+    }
+    qsort(s->by_place, s->label_count, sizeof *s->by_place, by_partition);
+    return RC_OK;
+}
+
 static enum rc take_labels(struct source_merge *s, uint32_t events_max,
                            struct err *e)
 {
@@ -312,6 +378,7 @@ static enum rc take_labels(struct source_merge *s, uint32_t events_max,
         if (bytes > longest) longest = bytes;
     }
     if (longest < 128) longest = 128;
+    TRY(place_labels(s, e));
     TRY(label_schema(&s->label_schema, e));
     if (!arena_init(&s->label_bytes,
                     events_max * arena_round(128) + arena_round(longest)))
@@ -334,6 +401,8 @@ enum rc source_merge_open(struct source **out,
     s->source.ops = &OPS;
     s->times = o->times;
     s->labels = o->labels;
+    s->known = o->labels ? o->known : NULL;
+    s->known_user = o->known_user;
     for (uint32_t i = 0; i < o->count; i++) {
         s->lanes[i] = (struct lane){
             .source = o->events[i], .clock_ms = INT64_MIN, .partition = -1};

@@ -13,6 +13,9 @@
 #include "topic_scan.h"
 
 enum {
+    /* Of a score on its tape: the record, then one datum a field, but two of
+     * the probability. */
+    FRAUD_LABEL_OFFSET_AT = 10,
     FRAME_BYTES = 5, /* Confluent: magic byte, schema id u32be */
     BATCH_EVENTS = 256,
     ENTRIES_FIRST = 4096,
@@ -32,7 +35,7 @@ enum seen { SEEN_NOT, SEEN_EQUAL, SEEN_DIFFERS };
 struct entry {
     uint64_t value; /* hash64 of its bytes */
     int64_t offset;
-    int64_t catalogue_offset; /* of a list */
+    int64_t knew; /* a list: of the catalogue; a score: of labels */
     int32_t partition;
     uint8_t output;
     _Atomic uint8_t seen; /* enum seen; written by one worker */
@@ -154,7 +157,15 @@ int64_t verify_catalogue_offset(void *user, const struct record *r)
     const struct verify *v = user;
     const uint64_t *index = map64_get(
         &v->places, place_key(OUTPUT_RECOMMENDATIONS, r->partition, r->offset));
-    return index ? v->entries[*index].catalogue_offset : CATALOGUE_UNPLANNED;
+    return index ? v->entries[*index].knew : CATALOGUE_UNPLANNED;
+}
+
+int64_t verify_label_offset(void *user, const struct record *r)
+{
+    const struct verify *v = user;
+    const uint64_t *index =
+        map64_get(&v->places, place_key(OUTPUT_FRAUD, r->partition, r->offset));
+    return index ? v->entries[*index].knew : -1;
 }
 
 /* The datums that close the record of a plain value. */
@@ -233,8 +244,9 @@ static enum rc add_entry(struct verify *v, enum output output, uint64_t key,
                        .output = (uint8_t)output,
                        .offset = tail[TAIL_OFFSET].i};
     /* In lists it stands before what closes both records. */
-    if (output == OUTPUT_RECOMMENDATIONS)
-        v->entries[*index].catalogue_offset = tail[-1].i;
+    v->entries[*index].knew = output == OUTPUT_RECOMMENDATIONS
+                                  ? tail[-1].i
+                                  : v->tape.at[FRAUD_LABEL_OFFSET_AT].i;
     return RC_OK;
 }
 

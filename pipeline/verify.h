@@ -37,6 +37,9 @@ uint64_t verify_recorded(const struct verify *v);
 /* A catalogue_plan_fn; user is a struct verify: as of which offset of the
  * catalogue the recorded list of an event was made. */
 int64_t verify_catalogue_offset(void *user, const struct record *r);
+/* A source_merge_known_fn; user is a struct verify: up to which label the
+ * recorded score of an event knew. */
+int64_t verify_label_offset(void *user, const struct record *r);
 
 /* Where the replay begins, before it does. range NULL: files; snapshot NULL:
  * empty rows. RC_SKIP: from there it cannot equal the run. */

@@ -12,7 +12,7 @@ enum rc inspect_log_open(struct inspect_log *l, const struct inspect *in,
     if (in->labels.count > 0)
         TRY(labels_read(&l->labels, in->labels.at, in->labels.count, e));
     TRY(log_input_open(&l->input, c, in->logs.at, in->logs.count, NULL,
-                       l->labels, e));
+                       &(struct log_labels){.labels = l->labels}, e));
     TRY(sink_null_new(&l->sink, e));
     o.config = c;
     o.cache_bytes = c->state_cache;

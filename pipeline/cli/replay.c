@@ -11,6 +11,7 @@
 #include "progress.h"
 #include "reason_budget.h"
 #include "replay_report.h"
+#include "stages.h"
 #include "verify_report.h"
 
 enum { LOOK_EVERY_MS = 20, PAGE_FILES_MAX = 256 };
@@ -243,6 +244,22 @@ static struct topic_range range_of(const struct command *c)
     };
 }
 
+/* A run of the users stage is verified: it took its labels as they came, and
+ * each of its scores says up to which. */
+static bool follows_labels(const struct command *c)
+{
+    const struct config *o = c->config;
+    return (c->verify_topics || c->verify_paths.count > 0) && c->topic &&
+           c->label_paths.count == 0 && *o->labels_users_topic &&
+           strcmp(c->topic, stages_topic(o, STAGE_USERS, INPUT_EVENTS)) == 0;
+}
+
+static const char *labels_topic(const struct command *c)
+{
+    return follows_labels(c) ? c->config->labels_users_topic
+                             : c->config->labels_topic;
+}
+
 /* The configuration and the command line, put together. */
 static void fill_options(struct command *c)
 {
@@ -256,7 +273,11 @@ static void fill_options(struct command *c)
     c->evaluate.intervals = c->intervals || c->page || c->compare;
     c->o.catalogue = c->catalogue;
     c->watch.model = c->model;
-    c->o.labels = c->labels;
+    c->o.labels.labels = c->labels;
+    if (follows_labels(c)) {
+        c->o.labels.known = verify_label_offset;
+        c->o.labels.known_user = c->verify;
+    }
     c->watch.labels = c->labels;
     c->watch.label_delay_ms = c->evaluate.known_delay_ms;
     c->watch.from_ms = c->evaluate.from_ms;
@@ -355,8 +376,8 @@ static enum rc open_all(struct command *c, struct err *e)
     if (c->label_paths.count > 0)
         TRY(labels_read(&c->labels, c->label_paths.at, c->label_paths.count,
                         e));
-    else if (c->topic && c->config->labels_topic[0])
-        TRY(labels_read_topic(&c->labels, c->config, e));
+    else if (c->topic && *labels_topic(c))
+        TRY(labels_read_topic(&c->labels, c->config, labels_topic(c), e));
     TRY(metrics_new(&c->metrics, c->o.workers, e));
     TRY(open_logged(c, e));
     TRY(open_record(c, e));

@@ -318,7 +318,8 @@ static enum rc read_log(struct command *c, struct err *e)
         TRY(labels_read(&c->labels, c->label_paths.at, c->label_paths.count,
                         e));
     else if (c->topic && c->config->labels_topic[0])
-        TRY(labels_read_topic(&c->labels, c->config, e));
+        TRY(labels_read_topic(&c->labels, c->config, c->config->labels_topic,
+                              e));
     o.labels = c->labels;
     progress_start(&c->progress, "reading", c->topic ? "events" : "bytes", 0);
     rc = collect_log_read(&c->log, &o, e);

@@ -107,5 +107,8 @@ class StagesTest(harness.Case):
         self.assertEqual(len(scores), EVENTS + 100)
         self.assertGreater(max(s["user_label_offset"] for s in scores), 0)
         self.assertGreater(max(s["item_label_offset"] for s in scores), 0)
+        # Followed label by label, by what each score says that it knew.
+        millrace("replay", "--topic", self.options["enriched.topic"],
+                 "--verify-topics", "--config", config)
         dead = sum(log_ends(self.options["dead.letters.topic"]).values())
         self.assertEqual(dead, 0)

@@ -397,7 +397,7 @@ static void test_labels(void **state)
     struct labels *l;
     struct err e;
     (void)state;
-    ok(labels_read_topic(&l, config, &e), &e);
+    ok(labels_read_topic(&l, config, config->labels_topic, &e), &e);
     assert_int_equal(labels_count(l), 0); /* nothing came yet */
     labels_free(l);
     ok(producer_open(&p, &o, &e), &e);
@@ -409,7 +409,7 @@ static void test_labels(void **state)
     }
     ok(producer_flush(p, PRODUCER_FLUSH_MS, &e), &e);
     producer_close(p);
-    ok(labels_read_topic(&l, config, &e), &e);
+    ok(labels_read_topic(&l, config, config->labels_topic, &e), &e);
     assert_int_equal(labels_count(l), 196); /* four were cut short */
     assert_int_equal(labels_find(l, hash64(slice_str("e9")), 0, INT64_MAX, 0),
                      LABEL_FRAUD);
