@@ -31,7 +31,7 @@ enum {
 };
 
 /* README.md has the measurements of these. */
-#define TEMPERATURE     0.07f
+#define TEMPERATURE     0.1f
 #define TEMPERATURE_MIN 0.005f
 #define TEMPERATURE_MAX 10.0f
 

@@ -185,7 +185,7 @@ static const struct cli_usage *usage_of(struct command *c)
          "kept in a step of the weights' average, which becomes the model; 0: "
          "the weights themselves (default 0.999)"},
         {"temperature", "R", CLI_F64, &c->temperature,
-         "an item's score is a cosine over this; 0: a product (default: 0.07, "
+         "an item's score is a cosine over this; 0: a product (default: 0.1, "
          "with labels 0)"},
         {"clip-norm", "R", CLI_F64, &c->clip_norm, "(default 1)"},
         {"warmup-steps", "N", CLI_U32, &c->o.warmup_steps, "(default 100)"},
