@@ -223,10 +223,27 @@ uint64_t demo_list_hash(const struct tape *tape)
 }
 
 /* False: not an event of this demo, or it came before. */
-static bool take_score(struct demo_event *ev, const struct tape *tape)
+/* Largest first, so the first that is above 0 and no sum of others. */
+static void take_why(const struct tape *tape, struct demo_result *r)
+{
+    uint32_t count = tape->at[DEMO_SCORE_REASONS].count;
+    r->why[0] = '\0';
+    for (uint32_t i = 0; i + 1 < count; i++) {
+        const struct datum *at = &tape->at[i * DEMO_REASON_STRIDE];
+        struct slice text = at[DEMO_REASON_TEXT].s;
+        if (at[DEMO_REASON_CONTRIBUTION].d <= 0) continue;
+        (void)snprintf(r->why, sizeof r->why, "%.*s", (int)text.len,
+                       (const char *)text.ptr);
+        return;
+    }
+}
+
+static bool take_score(struct demo_event *ev, const struct tape *tape,
+                       struct demo_result *r)
 {
     if (!ev || ev->scored) return false;
     ev->scored = true;
+    take_why(tape, r);
     ev->fraud = (float)tape->at[DEMO_SCORE_PROBABILITY].d;
     ev->anomaly = (float)tape->at[DEMO_SCORE_ANOMALY].d;
     ev->latency_ms = (float)((now_s() - ev->sent_s) * 1e3);
@@ -263,7 +280,7 @@ static enum rc take_message(struct demo_live *l, const rd_kafka_message_t *m,
         l->o.stream,
         tape.at[which == 0 ? DEMO_SCORE_EVENT_ID : DEMO_LIST_EVENT_ID].s);
     r = &l->results[ev ? ev->made.number % DEMO_UNDER_WAY : 0];
-    if (which == 0 ? !take_score(ev, &tape) : !take_list(ev, &tape, r))
+    if (which == 0 ? !take_score(ev, &tape, r) : !take_list(ev, &tape, r))
         return RC_OK;
     if (!ev->scored || !ev->listed) return RC_OK;
     r->event = ev;

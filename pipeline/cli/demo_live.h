@@ -14,7 +14,7 @@
 #include "config.h"
 #include "demo_stream.h"
 
-enum { DEMO_UNDER_WAY = 4096, DEMO_LIST_MAX = 10 };
+enum { DEMO_UNDER_WAY = 4096, DEMO_LIST_MAX = 10, DEMO_WHY_BYTES = 160 };
 
 /* Where fields stand on the tape of a decoded output (codec.h), by the order
  * of schemas/fraud_score.avsc and schemas/recommendations.avsc. */
@@ -22,12 +22,16 @@ enum {
     DEMO_SCORE_EVENT_ID = 1,
     DEMO_SCORE_PROBABILITY = 6,
     DEMO_SCORE_ANOMALY = 7,
+    DEMO_SCORE_REASONS = 18,
+    DEMO_REASON_TEXT = 21, /* of the first; the next is a stride on */
+    DEMO_REASON_CONTRIBUTION = 25,
+    DEMO_REASON_STRIDE = 7,
 };
 enum {
     DEMO_LIST_EVENT_ID = 2,
     DEMO_LIST_ITEMS = 4,
     DEMO_LIST_FIRST = 6, /* the first item's id; the next is a stride on */
-    DEMO_LIST_STRIDE = 3,
+    DEMO_LIST_STRIDE = 4,
 };
 
 struct demo_live;
@@ -40,6 +44,7 @@ struct demo_result {
     struct demo_event *event;
     char list[DEMO_LIST_MAX][GENERATE_ID_BYTES];
     uint32_t list_count;
+    char why[DEMO_WHY_BYTES]; /* what speaks most for fraud; "": no reasons */
 };
 /* Called for each event whose outputs are both there. */
 typedef void demo_result_fn(void *user, const struct demo_result *r);

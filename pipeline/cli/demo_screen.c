@@ -114,6 +114,8 @@ static void say_result(struct demo_screen *s, const struct demo_result *r)
                     flagged ? RED(s) : GREEN(s), (double)ev->fraud * 100,
                     PLAIN(s), (double)ev->anomaly, (double)ev->latency_ms,
                     truth(ev->made.fraud));
+    if (*r->why)
+        demo_screen_say(s, "      %swhy:  %s%s", DIM(s), r->why, PLAIN(s));
     demo_screen_say(s, "      %snext:%s ...%s", DIM(s), items, PLAIN(s));
 }
 
