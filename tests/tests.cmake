@@ -97,8 +97,10 @@ endif()
 if(MILLRACE_TESTS)
   target_link_options(test_no_leakage PRIVATE -Wl,--wrap=windows_apply)
   target_link_options(test_label_leakage PRIVATE -Wl,--wrap=windows_read)
-  target_link_options(test_no_malloc PRIVATE -Wl,--wrap=malloc
-    -Wl,--wrap=calloc -Wl,--wrap=realloc -Wl,--wrap=aligned_alloc)
+  foreach(name test_no_malloc test_text)
+    target_link_options(${name} PRIVATE -Wl,--wrap=malloc
+      -Wl,--wrap=calloc -Wl,--wrap=realloc -Wl,--wrap=aligned_alloc)
+  endforeach()
   target_link_options(flow_0008-no_thread PRIVATE -Wl,--wrap=pthread_create)
 endif()
 

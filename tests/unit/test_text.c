@@ -1,8 +1,10 @@
 /* Goal    The encoder's hidden states and logits are the original's; the same
  *         bits whatever else a call holds; what is saved is what was read; no
  *         directory that is wrong is opened.
+ *         Nothing is allocated for a text.
  * Method  Golden directories (tests/golden/make_text.py): BERT in bf16 and
- *         DistilBERT in fp16, a thousand sentences each. Directories are
+ *         DistilBERT in fp16, a thousand sentences each. Allocations are
+ *         counted by the linker's wrappers (tests.cmake). Directories are
  *         spoiled one thing at a time, and each must be refused in words that
  *         name it. */
 #include <math.h>
@@ -169,6 +171,63 @@ static void test_same_bits(void **state)
     free(all), free(again);
     safetensors_free(g.file);
     text_encoder_free(one);
+    text_free(m);
+}
+
+/* ---- memory ---------------------------------------------------------- */
+
+static size_t allocations;
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *ptr, size_t size);
+void *__real_aligned_alloc(size_t align, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *ptr, size_t size);
+void *__wrap_aligned_alloc(size_t align, size_t size);
+
+void *__wrap_malloc(size_t size)
+{
+    allocations++;
+    return __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    allocations++;
+    return __real_calloc(count, size);
+}
+
+void *__wrap_realloc(void *ptr, size_t size)
+{
+    allocations++;
+    return __real_realloc(ptr, size);
+}
+
+void *__wrap_aligned_alloc(size_t align, size_t size)
+{
+    allocations++;
+    return __real_aligned_alloc(align, size);
+}
+
+static void test_no_malloc(void **state)
+{
+    static const char text[] = "F\xcc\x81 z, \xff\xe3\x80\xae [MASK] "
+                               "\xed\x95\x9c\xe4\xb8\xad b1";
+    struct text_model *m = model_of(bert);
+    struct text_encoder *t = encoder_of(m, TOKENS_MAX);
+    uint32_t ids[TOKENS_MAX], count;
+    float hidden[32], logits[8];
+    (void)state;
+    assert_true(allocations > 0); /* they are counted */
+    allocations = 0;
+    (void)text_tokenize(m, slice_str(text), ids, text_info(m)->ids_max, &count);
+    text_encode(t, &(struct text_input){.ids = ids, .count = count}, 1,
+                TEXT_FIRST, hidden);
+    text_classify(t, hidden, 1, logits);
+    assert_int_equal(allocations, 0);
+    text_encoder_free(t);
     text_free(m);
 }
 
@@ -350,10 +409,10 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bert),       cmocka_unit_test(test_distilbert),
-        cmocka_unit_test(test_same_bits),  cmocka_unit_test(test_save),
-        cmocka_unit_test(test_bad_config), cmocka_unit_test(test_bad_weights),
-        cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_bert),        cmocka_unit_test(test_distilbert),
+        cmocka_unit_test(test_same_bits),   cmocka_unit_test(test_no_malloc),
+        cmocka_unit_test(test_save),        cmocka_unit_test(test_bad_config),
+        cmocka_unit_test(test_bad_weights), cmocka_unit_test(test_damaged),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
