@@ -681,18 +681,15 @@ static enum rc choose_assignment(const struct kafka_source *k,
     static const char KEY[] = "partition.assignment.strategy";
     const char *own = kafka_property(c, KAFKA_CONSUMER, KEY);
     bool safe = rd_kafka_version() >= COOPERATIVE_SAFE;
-    bool cooperative = c->group_assignment == ASSIGNMENT_COOPERATIVE ||
-                       (c->group_assignment == ASSIGNMENT_AUTO && safe);
+    bool asked = own ? strstr(own, "cooperative") != NULL
+                     : c->group_assignment == ASSIGNMENT_COOPERATIVE;
+    bool cooperative = asked || (!own && safe && k->topic_count == 1 &&
+                                 c->group_assignment == ASSIGNMENT_AUTO);
 
-    if (own) cooperative = strstr(own, "cooperative") != NULL;
-    if (k->topic_count > 1 && cooperative) {
-        if (own || c->group_assignment == ASSIGNMENT_COOPERATIVE)
-            return ERR(e, RC_STOP,
-                       "kafka: a stage with labels needs both inputs of a "
-                       "partition in one worker, which cooperative assignment "
-                       "does not promise; set group.assignment = eager");
-        cooperative = false;
-    }
+    if (asked && k->topic_count > 1)
+        return ERR(e, RC_STOP,
+                   "kafka: cooperative assignment may part events and labels "
+                   "of a partition; set group.assignment = eager");
     if (cooperative && !safe)
         LOG(WARN, "ASSIGNMENT",
             "cooperative assignment is asked for; librdkafka %s has faults "
