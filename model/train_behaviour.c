@@ -609,6 +609,8 @@ static enum rc calibrate(struct run *r, struct err *e)
 static enum rc make_anomaly(struct run *r, struct err *e)
 {
     bool fresh = r->data->validate.targets >= NORMAL_TARGETS_MIN;
+    bool own_only =
+        r->o->refit && r->best && (r->log->fields & TRAIN_AMOUNT) != 0;
     float *surprise = NULL;
     uint64_t rows;
     enum rc rc =
@@ -617,8 +619,8 @@ static enum rc make_anomaly(struct run *r, struct err *e)
                          fresh ? ROLE_VALIDATE : ROLE_TRAIN, r->m->heads,
                          ANOMALY_ROWS, &surprise, &rows, e);
     if (rc == RC_OK)
-        rc = tables_anomaly(surprise, rows, r->m->heads, &r->m->params,
-                            &r->m->tables, e);
+        rc = tables_anomaly(surprise, rows, own_only, r->m->heads,
+                            &r->m->params, &r->m->tables, e);
     free(surprise);
     return rc;
 }

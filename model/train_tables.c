@@ -1,5 +1,6 @@
 #include "train_tables.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -193,7 +194,14 @@ static void fill_column(const float *surprise, uint64_t rows, size_t columns,
     fill_quantiles(values, rows, depth, out);
 }
 
-enum rc tables_anomaly(const float *surprise, uint64_t rows,
+/* A table beyond which nothing is: its field never counts. */
+static void silence(float *out)
+{
+    for (uint32_t i = 0; i < QUANTILE_POINTS; i++)
+        out[i] = FLT_MAX;
+}
+
+enum rc tables_anomaly(const float *surprise, uint64_t rows, bool own_only,
                        const struct heads *h, const struct params *p,
                        struct head_tables *t, struct err *e)
 {
@@ -202,10 +210,13 @@ enum rc tables_anomaly(const float *surprise, uint64_t rows,
     size_t columns = heads_surprises(p), fields = p->config.field_count;
     if (!values) return ERR(e, RC_STOP, "training: no memory");
     t->depth = (float)depth;
-    for (uint32_t f = 0; rows && f < fields; f++)
-        if (p->config.field[f].predicted)
+    for (uint32_t f = 0; rows && f < fields; f++) {
+        if (own_only)
+            silence(t->field_quantile[f]);
+        else if (p->config.field[f].predicted)
             fill_column(surprise, rows, columns, f, values, depth,
                         t->field_quantile[f]);
+    }
     for (uint32_t k = 0; rows && k < OWN_MEASURES; k++)
         fill_column(surprise, rows, columns, fields + k, values, depth,
                     t->own_quantile[k]);

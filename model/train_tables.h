@@ -25,8 +25,10 @@ void tables_reference(uint32_t items, struct head_tables *t);
 void tables_calibrate(const struct scored_labels *s, double positive_weight,
                       struct head_tables *t);
 
-/* Quantiles of each column of (rows, heads_surprises), and of their total. */
-enum rc tables_anomaly(const float *surprise, uint64_t rows,
+/* Quantiles of each column of (rows, heads_surprises), and of their total.
+ * own_only: for weights that will be learned anew; predictions stay silent,
+ * since no quantile of these would hold for those. */
+enum rc tables_anomaly(const float *surprise, uint64_t rows, bool own_only,
                        const struct heads *h, const struct params *p,
                        struct head_tables *t, struct err *e) MUST_USE;
 

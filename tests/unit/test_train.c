@@ -315,8 +315,12 @@ static void test_refit(void **state)
     m = trained(&t, &o, NULL);
     (void)strcpy(one, model_info(m)->hash);
     found = later_fraud(&t, m, o.until_ms, &base_rate, &anomaly);
-    print_message("average precision %.3f, base rate %.3f\n", found, base_rate);
+    print_message("average precision %.3f, base rate %.3f, mean anomaly "
+                  "%.3f\n",
+                  found, base_rate, anomaly);
     assert_true(found > 5 * base_rate);
+    /* The quantiles are those of the weights that are served. */
+    assert_true(anomaly > 0.42 && anomaly < 0.60);
     model_free(m);
     o.threads = 1;
     for (uint64_t r = 0; r < t.log.rows; r++)
