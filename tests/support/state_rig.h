@@ -41,6 +41,8 @@ void rig_checkpoint_all(struct rig *r);
 uint8_t *rig_row(struct rig *r, uint32_t user, size_t *size);
 void rig_folded(struct rig *r, int64_t end);
 void rig_shell(const char *format, const char *a, const char *b);
+/* A folder that RocksDB has open, as a crash would leave it. */
+void rig_copy(const char *from, const char *to);
 int rig_make_dir(void **state);
 int rig_remove_dir(void **state);
 void rig_stops(enum rc rc, struct rig *r, const char *words);

@@ -47,8 +47,7 @@ static void crash_anywhere(void **state, bool forgets)
     for (int crash = 0; crash < 8; crash++) {
         rig_run(&r, 150 + 200 * crash, true);
         rig_apply(&r, 17); /* under way: not committed */
-        rig_shell("rm -rf '%s'%.0s", copy, "");
-        rig_shell("cp -r '%s' '%s'", *state, copy);
+        rig_copy(*state, copy);
         rig_init(&after, copy);
         after.log = r.log;
         after.forgets = forgets;

@@ -185,8 +185,7 @@ static void harm_copy(const char *dir, const char *copy, const char *file,
 {
     char path[600];
     struct rig r;
-    rig_shell("rm -rf '%s'%.0s", copy, "");
-    rig_shell("cp -r '%s' '%s'", dir, copy);
+    rig_copy(dir, copy);
     (void)snprintf(path, sizeof path, "%s/rocksdb/%s", copy, file);
     do_harm(path, harm, at);
     rig_init(&r, copy);
