@@ -203,6 +203,7 @@ static enum rc make_servings(const struct reload *r, struct change *c,
         .context_bytes_max = c->config->model_cache / r->o.workers,
         .fields = c->fields,
         .lists = *c->config->output_recommendations_topic,
+        .profiles = *c->config->output_profile_topic,
         .catalogue = r->o.catalogue,
     };
     c->next = calloc(r->o.workers, sizeof *c->next);

@@ -78,6 +78,7 @@ static enum rc take_stage(struct serving *s, const struct serving_options *o,
         .model = o->model,
         .events_max = o->config->batch_events_max,
         .lists = o->lists,
+        .profiles = o->profiles,
         .catalogue = o->catalogue,
         .own_labels = o->config->labels_role,
     };

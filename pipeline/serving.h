@@ -40,6 +40,7 @@ struct serving_options {
     size_t context_bytes_max;    /* this worker's share of model.cache */
     uint32_t fields;             /* mapping_fields */
     bool lists;                  /* somebody wants recommendations */
+    bool profiles;               /* and users' profiles */
     struct catalogue *catalogue; /* lent; NULL: none */
     uint64_t explain_id;         /* as in struct policy */
 };

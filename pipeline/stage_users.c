@@ -275,6 +275,7 @@ static void apply_event(struct stage_users *s, struct state *st,
         admit_too_late(s->o.admit, us->history.newest_time_ms, &ev->past);
     if (s->explainer && us->batch == s->batch) keep_context(s, us);
     ev->profile =
+        s->o.profiles &&
         decide_profile(s->o.policy, us->history.newest_time_ms, ev->time_ms);
     if (!history_apply(s->o.history, &us->history, offset, &ev->past)) return;
     o->applied = true;

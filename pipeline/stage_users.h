@@ -28,6 +28,7 @@ struct stage_users_options {
     struct catalogue *catalogue; /* lent; NULL: none */
     uint32_t events_max;
     bool lists;      /* somebody wants recommendations */
+    bool profiles;   /* and users' profiles */
     bool own_labels; /* labels.role */
 };
 

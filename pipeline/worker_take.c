@@ -89,6 +89,7 @@ static enum rc take_users(struct worker *w, struct err *e)
         .explain_id = w->o.explain_id,
         .lists = w->o.observe ||
                  !(w->o.sink->ignores & (1u << OUTPUT_RECOMMENDATIONS)),
+        .profiles = !(w->o.sink->ignores & (1u << OUTPUT_PROFILES)),
         .catalogue = w->o.catalogue,
     };
     TRY(serving_new(&w->serving, &o, e));

@@ -215,7 +215,8 @@ static int run(const char *state_dir, const char *journal_path, bool crash)
 {
     static const char *const SETS[] = {"commit.interval=1ms",
                                        "state.checkpoint.age=100ms", NULL};
-    struct journal j = {.base.ops = &JOURNAL};
+    struct journal j = {
+        .base = {.ops = &JOURNAL, .ignores = 1u << OUTPUT_PROFILES}};
     struct spine_log log;
     struct spine_run r;
     struct err e;
