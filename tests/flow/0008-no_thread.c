@@ -44,12 +44,18 @@ static int run_with(int threads)
     return status;
 }
 
-/* A process that sends this one SIGTERM in a while. */
+/* A process that sends this one SIGTERM in a while. It waits until `run`
+ * asks for it, however slow its start is. */
 static pid_t stop_soon(void)
 {
     const struct timespec soon = {.tv_sec = 1};
-    pid_t parent = getpid(), child = fork();
+    pid_t parent = getpid(), child;
+    sigset_t set;
 
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGTERM);
+    assert_int_equal(pthread_sigmask(SIG_BLOCK, &set, NULL), 0);
+    child = fork();
     assert_true(child >= 0);
     if (child > 0) return child;
     (void)nanosleep(&soon, NULL);
